@@ -1,0 +1,3 @@
+"""comfygov: change control for ComfyUI."""
+
+__version__ = "0.1.0"
