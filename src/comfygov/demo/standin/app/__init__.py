@@ -1,0 +1,1 @@
+"""Helpers of the server of the stand-in."""

@@ -1,0 +1,1 @@
+"""Start-up helpers of the stand-in."""
