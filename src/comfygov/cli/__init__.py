@@ -1,0 +1,1 @@
+"""The command line: unpacks arguments, calls one use case, hands the result to a renderer."""

@@ -1,0 +1,199 @@
+"""The lazy command tree, the options that every command has, and the way from errors to exit codes."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from comfygov import __version__
+from comfygov.cli.render import output
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from comfygov.ops.context import Context
+
+# Command -> (module of its group, one line of help). `gov --help` imports none of the modules.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "The whole life of a change on an embedded sample, in a minute."),
+    "init": ("init", "Make a governed home with ComfyUI, or check and repair one."),
+    "status": ("state", "What production is, whether it is healthy, what waits."),
+    "sync": ("state", "Repair production from head, by building anew."),
+    "run": ("run", "Start ComfyUI as head says."),
+    "stop": ("run", "Stop the ComfyUI of this home and all that it started."),
+    "logs": ("run", "The end of ComfyUI's log, or of a trial's."),
+    "node": ("node", "Custom node packs: add, list, show, remove, enable, disable."),
+    "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
+    "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
+    "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
+}
+
+
+class LazyGroup(click.Group):
+    """Commands are imported when they are called, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"comfygov.cli.{COMMANDS[cmd_name][0]}")
+        found: click.Command = getattr(module, cmd_name)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise _no_such_command(args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _no_such_command(name: str) -> GovError:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean `gov {near[0]}`?" if near else "gov --help"
+    return GovError(Code.USAGE, f"there is no command `{name}`", hint)
+
+
+class Options:
+    """What --home, --json, --verbose and -q say; they may stand before or after the command."""
+
+    home: str | None = None
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that everything takes; they are collected in one Options object."""
+
+    @click.option("--home", metavar="DIR", help="The governed home ($COMFY_HOME, else found from here).")
+    @click.option("--json", "as_json", is_flag=True, help="One JSON envelope on standard output.")
+    @click.option("--verbose", is_flag=True, help="Show what happens inside, tracebacks too.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (click's own shape)
+        home, as_json, verbose, quiet = (kwargs.pop(name) for name in ("home", "as_json", "verbose", "quiet"))
+        options = ctx.ensure_object(Options)
+        options.home = home or options.home
+        options.json |= as_json
+        options.verbose |= verbose
+        options.quiet |= quiet
+        return (
+            command(options, *args, **kwargs) if not isinstance(ctx.command, click.Group) else command(*args, **kwargs)
+        )
+
+    return wrapped
+
+
+def progress(options: Options) -> output.TerminalProgress:
+    return output.TerminalProgress(quiet=options.quiet or options.json)
+
+
+def command_line() -> str:
+    """This command as it is written into records: without the credentials of a URL."""
+    from comfygov.ports.git import without_credentials
+
+    return without_credentials(shlex.join(["gov", *sys.argv[1:]]))
+
+
+def open_context(options: Options) -> Context:
+    from comfygov.ops.context import open_home
+
+    return open_home(options.home, command_line(), progress(options))
+
+
+def show(options: Options, data: object, lines: Iterable[str], *, findings: Sequence[object] = ()) -> None:
+    """Hand a result to the one renderer that the person asked for."""
+    if options.json:
+        output.emit_envelope(_command_name(), data, findings=findings)
+    else:
+        output.emit_lines(lines)
+
+
+def _command_name() -> str:
+    ctx = click.get_current_context(silent=True)
+    return ctx.command_path.removeprefix("gov ") if ctx else "gov"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gov", message="%(prog)s %(version)s")
+@common
+def gov() -> None:
+    """Change control for ComfyUI: try every change on a full copy, commit it in one step, undo it in a second.
+
+    \b
+    Start here:  gov demo        or:  gov init --path DIR
+    A change:    gov node add URL, gov tx run ID, gov tx inspect TX, gov tx promote TX
+    The way back: gov snapshot list, gov rollback ID
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Run `gov` and return its exit code; whatever happens, --json gets its envelope."""
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    name = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+    try:
+        result = gov.main(args=arguments, prog_name="gov", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the one place where errors end)
+        return _fail(as_known(error), name, as_json=as_json, show_traceback="--verbose" in arguments)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: GovError, name: str, *, as_json: bool, show_traceback: bool) -> int:
+    if show_traceback or error.code is Code.INTERNAL:
+        import traceback
+
+        output.say(traceback.format_exc())
+    if as_json:
+        output.emit_envelope(name, None, ok=False, error=error)
+    else:
+        output.emit_error(error)
+    return error.exit_code
+
+
+def as_known(error: BaseException) -> GovError:
+    """Every exception as the one type of error."""
+    if isinstance(error, GovError):
+        return error
+    if isinstance(error, click.UsageError):
+        ctx = error.ctx
+        return GovError(
+            Code.USAGE,
+            error.format_message().rstrip("."),
+            f"{ctx.command_path} --help" if ctx else "gov --help",
+        )
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return GovError(Code.INTERRUPTED, "interrupted", "the next command finishes or undoes what was under way")
+    if isinstance(error, BrokenPipeError):
+        return GovError(Code.TOOL_FAILED, "standard output was closed")
+    if isinstance(error, OSError):
+        from pathlib import Path
+
+        from comfygov.ports.fs import explain_os_error
+
+        return explain_os_error(error, Path(error.filename or "a file"))
+    return GovError(
+        Code.INTERNAL,
+        f"comfygov made a mistake: {type(error).__name__}: {error}",
+        "please report this with the text above",
+    )

@@ -1,0 +1,59 @@
+"""`gov init`."""
+
+from __future__ import annotations
+
+import click
+
+from comfygov.cli.entry import Options, command_line, common, progress, show
+
+
+@click.command()
+@click.option("--path", metavar="DIR", help="Where the home shall be (default: --home, $COMFY_HOME, ./comfy).")
+@click.option("--comfyui-dir", metavar="DIR", help="Govern this existing ComfyUI instead of cloning one.")
+@click.option("--repo", metavar="URL", help="Clone ComfyUI from here (default: the official repository).")
+@click.option("--ref", help="Branch, tag or commit of ComfyUI.")
+@click.option("--python", metavar="PY", help="Python to build on: a path, or a version such as 3.12.")
+@click.option("--venv", metavar="PATH", help="Where the link to the production environment shall be.")
+@click.option("--install-torch", metavar="BUILD", help="auto, cpu, skip, cuNNN or rocmN.N (default: skip).")
+@click.option("--find-links", multiple=True, metavar="DIR", help="A directory of wheels for the resolver.")
+@click.option("--index-url", metavar="URL", help="The package index (`none`: only --find-links).")
+@click.option("--constraint", multiple=True, metavar="SPEC", help="Hold a package, e.g. 'torch==2.11.*'.")
+@click.option("--require", multiple=True, metavar="SPEC", help="A package that this ComfyUI needs and does not name.")
+@click.option("--timeout", type=float, metavar="S", help="Seconds that ComfyUI has to become ready.")
+@common
+def init(
+    options: Options,
+    path: str | None,
+    comfyui_dir: str | None,
+    repo: str | None,
+    ref: str | None,
+    python: str | None,
+    venv: str | None,
+    install_torch: str | None,
+    find_links: tuple[str, ...],
+    index_url: str | None,
+    constraint: tuple[str, ...],
+    require: tuple[str, ...],
+    timeout: float | None,
+) -> None:
+    """Make a governed home with ComfyUI; run it again to check and repair one."""
+    from comfygov.cli.render.views import init_lines
+    from comfygov.ops.init import InitRequest, initialise
+    from comfygov.truth.home import find_root
+
+    request = InitRequest(
+        root=find_root(path or options.home),
+        comfyui_dir=comfyui_dir,
+        repo=repo,
+        ref=ref,
+        python=python,
+        venv=venv,
+        install_torch=install_torch,
+        find_links=find_links,
+        index_url=index_url,
+        constraints=constraint,
+        require=require,
+        timeout_seconds=timeout,
+    )
+    result = initialise(request, command_line(), progress(options))
+    show(options, result, init_lines(result))

@@ -1,0 +1,95 @@
+"""The one printer. Data goes to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from comfygov.errors import GovError
+
+SCHEMA = "comfygov/1"
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Print data for a person."""
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+
+
+def emit_envelope(
+    command: str,
+    data: object,
+    *,
+    ok: bool = True,
+    findings: Iterable[object] = (),
+    error: GovError | None = None,
+) -> None:
+    """Print the one JSON envelope of a command."""
+    import msgspec
+
+    envelope = {
+        "schema": SCHEMA,
+        "command": command,
+        "ok": ok,
+        "data": data,
+        "findings": list(findings),
+        "error": _error_object(error),
+    }
+    print(msgspec.json.encode(envelope).decode())
+    sys.stdout.flush()
+
+
+def _error_object(error: GovError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "code": error.code.text,
+        "message": error.message,
+        "hint": error.hint,
+        "details": list(error.details),
+    }
+
+
+def emit_error(error: GovError) -> None:
+    """`error: …`, its details, an empty line, `hint: …`."""
+    say(f"error: {error.message}")
+    for line in error.details:
+        say(f"  {line}")
+    if error.hint:
+        say("")
+        say(f"hint: {error.hint}")
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """A line that is not data."""
+    print(text, file=sys.stderr, end=end, flush=True)
+
+
+class TerminalProgress:
+    """One line per stage; on a terminal the line is there while the stage runs."""
+
+    def __init__(self, *, quiet: bool = False, live: bool | None = None) -> None:
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+
+    def begin(self, stage: str) -> None:
+        if self._live and not self._quiet:
+            say(f"  {stage} …", end="")
+
+    def end(self, stage: str, seconds: float, *, ok: bool) -> None:
+        if self._quiet:
+            return
+        start = "\r" if self._live else ""
+        say(f"{start}  {stage}: {'done' if ok else 'failed'} in {seconds:.1f} s")
+
+    def note(self, line: str) -> None:
+        if not self._quiet:
+            say(f"  {line}")
+
+    def warn(self, line: str) -> None:
+        say(f"warning: {line}")

@@ -1,0 +1,87 @@
+"""Transactions as text: one screen that answers "may I promote this?"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfygov.cli.render.text import difference, short, table
+from comfygov.cli.render.views import rejected_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from comfygov.model.tx import ConflictReport, Gate
+    from comfygov.ops.tx_promote import PromoteResult
+    from comfygov.ops.tx_view import TxDetail, TxList
+
+EVIDENCE_LINES = 12
+_SIGNS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "skip": "skip"}
+
+
+def list_lines(result: TxList) -> Iterator[str]:
+    rows = [(tx.txid, tx.node_id, tx.kind, tx.status, tx.started_at) for tx in result.transactions]
+    if rows:
+        yield from table(rows, ("tx", "pack", "kind", "status", "started"))
+    else:
+        yield "no transactions yet: gov tx run NODE_ID"
+
+
+def detail_lines(detail: TxDetail) -> Iterator[str]:
+    tx = detail.transaction
+    yield f"{tx.txid}  {tx.node_id} at {short(tx.source_commit)}  ({tx.kind}): {tx.status}"
+    yield from _verdict(detail)
+    if detail.conflict:
+        yield from _conflict(detail.conflict)
+        return
+    yield "gates"
+    for gate in tx.gates:
+        yield from _gate(gate)
+    yield f"packages against {tx.base_snapshot}"
+    yield from difference(tx.diff)
+    yield from rejected_lines(tx.rejected, "not taken")
+    seconds = ", ".join(f"{name} {took:.1f} s" for name, took in tx.stage_seconds.items())
+    yield f"times: {seconds}"
+    yield f"sandbox: {tx.observed.sandbox}; logs: {tx.logs.stderr}"
+
+
+def _verdict(detail: TxDetail) -> Iterator[str]:
+    tx = detail.transaction
+    if tx.status == "promoted":
+        yield f"promoted as {tx.promotion.snapshot_post}; gov rollback {tx.promotion.snapshot_pre} goes back"
+    elif tx.status in ("completed", "resolved") and not detail.blockers:
+        yield f"may be promoted: gov tx promote {tx.txid}"
+    elif not tx.core_impact.empty() and tx.status == "completed":
+        yield f'may be promoted with your approval: gov tx promote {tx.txid} --approve-core --reason "…"'
+    else:
+        yield "may not be promoted:"
+        for blocker in detail.blockers:
+            yield f"  {blocker}"
+        if tx.status not in ("aborted", "running"):
+            yield f"next: gov tx abort {tx.txid} (production is untouched)"
+
+
+def _gate(gate: Gate) -> Iterator[str]:
+    yield f"  {_SIGNS[gate.verdict]}  {gate.name}: {gate.reason}"
+    if gate.verdict in ("fail", "warn"):
+        for line in gate.evidence[-EVIDENCE_LINES:]:
+            yield f"          {line}"
+
+
+def _conflict(report: ConflictReport) -> Iterator[str]:
+    yield f"conflict: {report.summary}"
+    if report.groups:
+        yield f"  named by the resolver: {', '.join(report.groups)}"
+    yield from rejected_lines(report.rejected, "cannot be read")
+    for line in report.uv_text.splitlines():
+        yield f"  | {line}"
+
+
+def promoted_lines(result: PromoteResult) -> Iterator[str]:
+    tx = result.transaction
+    if result.retried_trial:
+        yield "the trial was run again, because production had changed"
+    yield f"{tx.node_id} is in production: snapshot {result.snapshot.id}"
+    yield from difference(tx.diff)
+    seconds = ", ".join(f"{name} {took:.2f} s" for name, took in result.stage_seconds.items())
+    yield f"times: {seconds}"
+    yield f"back: gov rollback {tx.promotion.snapshot_pre}"

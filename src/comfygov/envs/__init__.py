@@ -1,0 +1,1 @@
+"""Python environments: staged beside, checked against RECORD, sealed under the digest of their inputs."""

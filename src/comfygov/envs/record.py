@@ -1,0 +1,127 @@
+"""What is installed in an environment, read from its dist-info directories alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comfygov.model.names import canonical
+from comfygov.model.tx import Difference, PackageChange, PackageVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
+_HASH_CHUNK_BYTES = 1 << 20
+
+
+def site_packages(environment: Path) -> Path:
+    """The one site-packages of an environment."""
+    found = sorted(environment.glob("lib/python3*/site-packages"))
+    return found[0] if found else environment / "lib" / "python3" / "site-packages"
+
+
+def dist_infos(environment: Path) -> Iterator[tuple[str, str, str]]:
+    """(canonical name, version, path of the dist-info directory) of every installed package."""
+    site = site_packages(environment)
+    try:
+        names = os.listdir(site)
+    except FileNotFoundError:
+        return
+    for entry in names:
+        match = _DIST_INFO.fullmatch(entry)
+        if match:
+            yield canonical(match["name"]), match["version"], f"{site}/{entry}"
+
+
+def freeze(environment: Path) -> tuple[str, ...]:
+    """`name==version` of every installed package, sorted; a direct source is named behind ` @ `."""
+    lines = []
+    for name, version, path in dist_infos(environment):
+        direct = Path(path) / "direct_url.json"
+        origin = f" @ {_direct_url(direct)}" if direct.is_file() else ""
+        lines.append(f"{name}=={version}{origin}")
+    return tuple(sorted(lines))
+
+
+def _direct_url(path: Path) -> str:
+    import msgspec
+
+    data = msgspec.json.decode(path.read_bytes())
+    commit = (data.get("vcs_info") or {}).get("commit_id", "")
+    return f"{data.get('url', '')}@{commit}" if commit else str(data.get("url", ""))
+
+
+def difference(before: tuple[str, ...], after: tuple[str, ...]) -> Difference:
+    """What lies between two freezes."""
+    old, new = (dict(line.split("==", 1) for line in lines) for lines in (before, after))
+    return Difference(
+        added=tuple(PackageVersion(n, new[n]) for n in sorted(new.keys() - old.keys())),
+        removed=tuple(PackageVersion(n, old[n]) for n in sorted(old.keys() - new.keys())),
+        changed=tuple(PackageChange(n, old[n], new[n]) for n in sorted(old.keys() & new.keys()) if old[n] != new[n]),
+    )
+
+
+def only(wanted: tuple[str, ...], found: Difference) -> Difference:
+    """The part of `found` that concerns the packages in `wanted`."""
+    names = {canonical(name) for name in wanted}
+    return Difference(
+        tuple(p for p in found.added if p.name in names),
+        tuple(p for p in found.removed if p.name in names),
+        tuple(c for c in found.changed if c.name in names),
+    )
+
+
+def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:
+    """Compare every installed file with its RECORD: sizes, and sha256 too for the packages named in
+    `deep_for` (None: for all). Returns one line for each file that is missing or different."""
+    problems: list[str] = []
+    site = site_packages(environment)
+    for name, version, path in sorted(dist_infos(environment)):
+        deep = deep_for is None or name in deep_for
+        try:
+            text = Path(path, "RECORD").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            problems.append(f"{name} {version}: RECORD is missing")
+            continue
+        problems += [f"{name} {version}: {line}" for line in _check_files(str(site), text, deep=deep)]
+    return problems
+
+
+def _check_files(site: str, record: str, *, deep: bool) -> Iterator[str]:
+    for file, digest, size in _rows(record):
+        path = f"{site}/{file}"
+        try:
+            facts = os.stat(path)  # noqa: PTH116 (40 000 files)
+        except OSError:
+            yield f"{file} is missing"
+            continue
+        if size and facts.st_size != int(size):
+            yield f"{file} has {facts.st_size} bytes, RECORD says {size}"
+        elif deep and digest.startswith("sha256=") and _sha256(path) != digest[7:]:
+            yield f"{file} differs from its RECORD"
+
+
+def _rows(record: str) -> Iterator[tuple[str, str, str]]:
+    """Rows that name a digest; others (RECORD itself, bytecode) may change."""
+    if '"' in record:
+        import csv
+
+        rows = [tuple(row) for row in csv.reader(record.splitlines())]
+    else:
+        rows = [tuple(line.rsplit(",", 2)) for line in record.splitlines()]
+    for row in rows:
+        if len(row) == 3 and row[1]:
+            yield row[0], row[1], row[2]
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # noqa: PTH123
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

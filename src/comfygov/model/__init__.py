@@ -1,0 +1,1 @@
+"""Frozen data: every stored document and every result. No I/O, and nothing else of ours."""

@@ -1,0 +1,85 @@
+"""`config.toml`: the settings that a person edits. An unknown key is an error."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+CORE_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "xformers",
+    "triton",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+)
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every table: frozen, and strict about keys."""
+
+
+class Paths(Section, frozen=True):
+    """Relative paths start at the home."""
+
+    comfyui_dir: str = "ComfyUI"
+    models_dir: str = "models"
+
+
+class Runtime(Section, frozen=True):
+    prod_env: str = ".venv-prod"
+    candidate_root: str = ".venv-candidate"
+
+
+class Tx(Section, frozen=True):
+    """How a trial runs. `timeout_seconds` is the time that ComfyUI has to become ready."""
+
+    timeout_seconds: float = 600.0
+    smoke_test_cmd: tuple[str, ...] = ()
+    smoke_workflows: tuple[str, ...] = ()
+    network: Literal["allow", "record", "deny"] = "allow"
+    sandbox: Literal["auto", "none"] = "auto"
+    extra_args: tuple[str, ...] = ()
+
+
+class Policy(Section, frozen=True):
+    core_packages: tuple[str, ...] = CORE_PACKAGES
+    deny: tuple[str, ...] = ()
+    unmanaged_nodes: Literal["ignore", "allow"] = "ignore"
+    runtime_installs: Literal["block", "record", "allow"] = "block"
+    # A source distribution runs its author's code while it is only being resolved.
+    source_builds: Literal["refuse", "allow"] = "refuse"
+
+
+class Rollback(Section, frozen=True):
+    snapshot_retention: int = 50
+
+
+class Python(Section, frozen=True):
+    """What the resolver gets. `interpreter` is an absolute path."""
+
+    interpreter: str = ""
+    constraints: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    index_url: str = ""
+    platforms: tuple[str, ...] = ()
+    torch_backends: tuple[str, ...] = ()
+
+
+class Run(Section, frozen=True):
+    extra_args: tuple[str, ...] = ()
+    sync_before_run: bool = False
+
+
+class Config(Section, frozen=True):
+    paths: Paths = field(default_factory=Paths)
+    runtime: Runtime = field(default_factory=Runtime)
+    tx: Tx = field(default_factory=Tx)
+    policy: Policy = field(default_factory=Policy)
+    rollback: Rollback = field(default_factory=Rollback)
+    python: Python = field(default_factory=Python)
+    run: Run = field(default_factory=Run)

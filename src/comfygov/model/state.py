@@ -1,0 +1,203 @@
+"""What is stored in a home: registry, snapshots, head, the marker of work under way, and the run record.
+
+Readers ignore fields that they do not know; fields are only ever added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+SCHEMA_VERSION = 1
+
+SnapshotKind = Literal[
+    "init",
+    "node_add",
+    "node_enable",
+    "node_disable",
+    "remove_pre",
+    "remove_post",
+    "promote_pre",
+    "promote_post",
+    "rollback_pre",
+    "rollback_post",
+    "manual",
+]
+
+
+class Stored(Struct, frozen=True, omit_defaults=False):
+    """Base of every stored document."""
+
+
+class Plugin(Stored, frozen=True):
+    """One custom node pack of the registry.
+
+    `promoted` says that the pack went through a trial and a promote, so that its group is part of the
+    lock; only then can it be enabled. `source` never holds credentials.
+    """
+
+    id: str
+    source: str
+    commit: str
+    tree: str
+    group: str
+    ref: str | None = None
+    managed_deps: tuple[str, ...] = ()
+    enabled: bool = False
+    promoted: bool = False
+    added_at: str = ""
+
+
+class Registry(Stored, frozen=True):
+    """`state/plugins.json`, sorted by id."""
+
+    plugins: tuple[Plugin, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def get(self, node_id: str) -> Plugin | None:
+        return next((plugin for plugin in self.plugins if plugin.id == node_id), None)
+
+    def with_plugin(self, plugin: Plugin) -> Registry:
+        others = tuple(p for p in self.plugins if p.id != plugin.id)
+        return Registry(tuple(sorted((*others, plugin), key=lambda p: p.id)))
+
+    def without(self, node_id: str) -> Registry:
+        return Registry(tuple(p for p in self.plugins if p.id != node_id))
+
+    def enabled(self) -> tuple[Plugin, ...]:
+        return tuple(p for p in self.plugins if p.enabled)
+
+
+class PackHealth(Stored, frozen=True):
+    """How one entry of custom_nodes came up: its classes when it loaded, else the reason."""
+
+    name: str
+    loaded: bool
+    classes: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Baseline(Stored, frozen=True):
+    """What a boot of ComfyUI showed: the measure for every later trial.
+
+    `core_classes` are the node classes of ComfyUI itself, `core_failures` its own modules that did not
+    import (for example `nodes_audio.py` without torchaudio).
+    """
+
+    comfyui_version: str = ""
+    python_version: str = ""
+    pytorch_version: str = ""
+    boot_seconds: float = 0.0
+    core_classes: tuple[str, ...] = ()
+    core_failures: tuple[str, ...] = ()
+    packs: tuple[PackHealth, ...] = ()
+
+    def pack(self, name: str) -> PackHealth | None:
+        return next((pack for pack in self.packs if pack.name == name), None)
+
+
+class SnapshotMeta(Stored, frozen=True):
+    """`snapshots/ID/meta.json`. `generation` names the sealed environment that belongs to the lock."""
+
+    id: str
+    number: int
+    kind: SnapshotKind
+    created_at: str
+    generation: str
+    comfyui_commit: str
+    reason: str = ""
+    txid: str | None = None
+    parent: str | None = None
+    node_id: str | None = None
+    approved_by: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class Head(Stored, frozen=True):
+    """`state/head.json`: replacing this file is the only commit point."""
+
+    snapshot: str
+    generation: str
+    written_at: str
+    previous: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class Pending(Stored, frozen=True):
+    """`state/materialising.json`: a commit is under way. `audit` is written when it is finished."""
+
+    pid: int
+    pid_started: float
+    command: str
+    since: str
+    target: str
+    previous: str | None
+    audit: AuditEntry
+
+
+class AuditEntry(Stored, frozen=True):
+    """One line of `state/audit.jsonl`. `previous` and `digest` chain the lines (sha256)."""
+
+    at: str
+    actor: str
+    host: str
+    command: str
+    action: str
+    before: str | None
+    after: str | None
+    reason: str = ""
+    approved: tuple[str, ...] = ()
+    txid: str | None = None
+    previous: str = ""
+    digest: str = ""
+
+
+class LockHolder(Stored, frozen=True):
+    """Who holds the home's lock."""
+
+    pid: int
+    command: str
+    since: str
+
+
+class RunRecord(Stored, frozen=True):
+    """`state/run.json`: the production ComfyUI. `pid_started` (seconds since the epoch) tells the
+    process from a later one with the same number; `run_id` marks every process that it started."""
+
+    pid: int
+    pid_started: float
+    run_id: str
+    snapshot: str
+    generation: str
+    host: str
+    port: int
+    log: str
+    args: tuple[str, ...] = ()
+    detached: bool = False
+    started_at: str = ""
+
+
+class ComfyUIPin(Stored, frozen=True):
+    """Where ComfyUI comes from and at what commit it is. `repo` is empty for a tree with no origin."""
+
+    repo: str
+    ref: str | None
+    commit: str
+
+
+class Declaration(Stored, frozen=True):
+    """All that `pyproject.toml` declares; the file is a pure rendering of this."""
+
+    comfyui: ComfyUIPin
+    requires_python: str
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    index_url: str = ""
+    torch_backend: str = ""
+    source_builds: bool = False

@@ -1,0 +1,1 @@
+"""One use case per file: takes a request, returns a result, prints nothing."""

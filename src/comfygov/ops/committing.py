@@ -1,0 +1,108 @@
+"""The way every change takes to production: obstacles, objects, environment, snapshot, head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+from comfygov.ops import locking, production
+from comfygov.truth import audit, checkouts, commit
+from comfygov.truth.snapshots import Origin
+
+if TYPE_CHECKING:
+    from comfygov.model.state import RunRecord, SnapshotMeta
+    from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
+
+
+def commit_state(
+    context: Context, state: State, origin: Origin, *, approved: tuple[str, ...] = (), restart: bool = False
+) -> SnapshotMeta:
+    """Make `state` production in one atomic step. The lock is held by the caller.
+
+    Everything that can fail is done before head is written. With `restart` a running ComfyUI whose
+    code would change is stopped before and started again after; without, that is refused.
+    """
+    head = context.snapshots.head()
+    checkouts.refuse_obstacles(context.home, context.git, state)
+    checkouts.fetch_missing(context.home, context.git, state)
+    locking.ensure_generation(context, state, head.generation if head else None)
+    running = _code_under_running(context, state)
+    if running and not restart:
+        raise GovError(
+            Code.RUNNING,
+            f"ComfyUI runs (pid {running.pid}) and this change would replace code under it",
+            "add --restart, or `gov stop` first",
+        )
+    if running:
+        production.stop(context)
+    try:
+        meta = _commit(context, state, origin, approved)
+    finally:
+        if running:
+            production.start_again(context, running)
+    retain(context)
+    return meta
+
+
+def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:
+    head = context.snapshots.head()
+    before = head.snapshot if head else None
+    meta = context.snapshots.create(state, origin, before)
+    line = audit.entry(
+        context.command,
+        origin.kind,
+        before,
+        meta.id,
+        reason=origin.reason,
+        approved=approved,
+        txid=origin.txid,
+    )
+    try:
+        commit.commit(context.home, context.git, context.snapshots, meta, line)
+    except Exception:
+        now = context.snapshots.head()
+        if now is None or now.snapshot != meta.id:
+            context.snapshots.delete(meta.id)
+        raise
+    return meta
+
+
+def record_snapshot(context: Context, origin: Origin) -> SnapshotMeta:
+    """A further snapshot of what production is now; head does not move."""
+    head = context.snapshots.require_head()
+    return context.snapshots.create(context.snapshots.read(head.snapshot), origin, head.snapshot)
+
+
+def _code_under_running(context: Context, state: State) -> RunRecord | None:
+    """The running ComfyUI, when `state` has other commits of what it has loaded."""
+    running = production.running(context)
+    if running is None:
+        return None
+    loaded = {"ComfyUI", *(p.id for p in context.snapshots.read(running.snapshot).registry.enabled())}
+    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
+        if name in loaded and checkout.exists() and context.git.head(checkout) != commit_id:
+            return running
+    return None
+
+
+def retain(context: Context) -> list[str]:
+    """Delete the oldest snapshots beyond `rollback.snapshot_retention`.
+
+    Never head, nor what head's own history needs: the snapshot before it, and bases of open transactions.
+    """
+    head = context.snapshots.require_head()
+    needed = {head.snapshot, head.previous} | {
+        tx.base_snapshot
+        for tx in (context.transactions.load(s.txid) for s in context.transactions.summaries() if _is_open(s.status))
+    }
+    ids = context.snapshots.ids()
+    excess = len(ids) - max(1, context.config.rollback.snapshot_retention)
+    doomed = [name for name in ids if name not in needed][: max(0, excess)]
+    for name in doomed:
+        context.snapshots.delete(name)
+    return doomed
+
+
+def _is_open(status: str) -> bool:
+    return status not in ("promoted", "aborted", "failed")

@@ -1,0 +1,153 @@
+"""What every use case works with: an opened home, its stores, and the tools."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.ports import clock, lock, process
+from comfygov.truth.home import Home, cache_root, find_root, is_home, refuse_source_checkout
+from comfygov.truth.settings import read_config
+from comfygov.truth.snapshots import Snapshots
+from comfygov.truth.transactions import Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from comfygov.envs.generation import Generations
+    from comfygov.model.config import Config
+    from comfygov.ports.git import Git
+    from comfygov.ports.progress import Progress
+    from comfygov.ports.uv import Interpreter, Uv
+    from comfygov.truth.snapshots import State
+
+LOCK_WAIT_SECONDS = 5.0
+_EMPTY_RECORD_SECONDS = 60.0
+
+
+@dataclass
+class Context:
+    """One command at work on one home. `command` is the command line without secrets."""
+
+    home: Home
+    command: str
+    progress: Progress
+
+    @property
+    def config(self) -> Config:
+        return self.home.config
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(self.home)
+
+    @cached_property
+    def transactions(self) -> Transactions:
+        return Transactions(self.home)
+
+    @cached_property
+    def git(self) -> Git:
+        from comfygov.ports.git import Git
+
+        return Git(cache_root() / "git")
+
+    @cached_property
+    def uv(self) -> Uv:
+        from comfygov.ports.uv import Uv
+
+        return Uv()
+
+    @cached_property
+    def generations(self) -> Generations:
+        from comfygov.envs.generation import Generations
+
+        return Generations(self.home.venvs, self.uv)
+
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        """The Python that this home's environments are built on."""
+        from comfygov.ports.uv import inspect_interpreter
+
+        return inspect_interpreter(self.config.python.interpreter)
+
+    def head_state(self) -> State:
+        return self.snapshots.read(self.snapshots.require_head().snapshot)
+
+
+def open_home(given: str | None, command: str, progress: Progress) -> Context:
+    """The governed home that the command is about; raises `not_a_home`, `bad_config`, `home_newer`."""
+    root = find_root(given)
+    refuse_source_checkout(root)
+    if not is_home(root):
+        raise GovError(Code.NOT_A_HOME, f"{root} is no governed home", f"gov init --path {root}")
+    context = Context(Home(root, read_config(root / "config.toml")), command, progress)
+    context.snapshots.head()
+    return context
+
+
+@contextmanager
+def changing(context: Context) -> Iterator[None]:
+    """Hold the home's lock for the block; first finish what a dead command left behind."""
+    from comfygov.truth import commit
+
+    with lock.exclusive(context.home.lock_file, context.command, LOCK_WAIT_SECONDS):
+        said = commit.finish_pending(context.home, context.git, context.snapshots)
+        if said:
+            context.progress.note(said)
+        _close_dead_transactions(context)
+        yield
+
+
+def _close_dead_transactions(context: Context) -> None:
+    """A trial whose process died is `failed`; its environment and tree are taken away."""
+    for summary in context.transactions.summaries():
+        if summary.status != "running" or process.is_same_process(summary.owner_pid, summary.owner_started):
+            continue
+        if not summary.node_id:
+            _drop_if_stale(context.home.transactions / f"{summary.txid}.json")
+            continue
+        tx = context.transactions.load(summary.txid)
+        discard_work(context, tx.txid)
+        context.transactions.save(
+            msgspec.structs.replace(
+                tx,
+                status="failed",
+                ended_at=clock.now(),
+                error="its process ended before the trial did",
+                candidate_env=None,
+            )
+        )
+        context.progress.note(f"transaction {tx.txid} is marked as failed: its process had ended")
+
+
+def _drop_if_stale(path: Path) -> None:
+    """A record that never got its first content: its process died between two system calls, unless it
+    is doing them right now."""
+    import time
+
+    if time.time() - path.stat().st_mtime > _EMPTY_RECORD_SECONDS:
+        path.unlink()
+
+
+def discard_work(context: Context, txid: str) -> None:
+    """Remove the candidate environment and the private tree of a transaction; its logs stay."""
+    from comfygov.ports import fs
+
+    for path in (context.home.candidates / txid, context.home.work / txid):
+        fs.remove_tree(path)
+
+
+def work_directory(context: Context, name: str) -> Path:
+    """A fresh, empty directory below state/work."""
+    from comfygov.ports import fs
+
+    path = context.home.work / name
+    fs.remove_tree(path)
+    path.mkdir(parents=True)
+    return path

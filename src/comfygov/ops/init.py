@@ -1,0 +1,315 @@
+"""`gov init`: one command from a machine to a governed ComfyUI; running it again repairs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
+from comfygov.ops import committing, locking, sync, trying
+from comfygov.ops.context import Context, changing, work_directory
+from comfygov.ports import fs, uv
+from comfygov.ports.git import parse_source
+from comfygov.ports.progress import Stages
+from comfygov.resolve import requirements, torch_backend, torch_family
+from comfygov.trial import boot, command
+from comfygov.truth import checkouts, settings
+from comfygov.truth.home import Home, is_home, refuse_source_checkout
+from comfygov.truth.snapshots import Origin, State
+
+if TYPE_CHECKING:
+    from comfygov.model.state import SnapshotMeta
+    from comfygov.ports.progress import Progress
+
+OFFICIAL_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI.git"
+_INIT_WORK = "init"
+
+
+class InitRequest(msgspec.Struct, frozen=True):
+    """What the person asked for. None means: keep what the home has, else the default."""
+
+    root: Path
+    comfyui_dir: str | None = None
+    repo: str | None = None
+    ref: str | None = None
+    python: str | None = None
+    venv: str | None = None
+    install_torch: str | None = None
+    find_links: tuple[str, ...] = ()
+    index_url: str | None = None
+    constraints: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+
+
+class InitResult(msgspec.Struct, frozen=True):
+    """`created` is False when the home was there already and was checked and repaired."""
+
+    home: str
+    created: bool
+    snapshot: str
+    generation: str
+    comfyui_commit: str
+    packages: int
+    baseline: Baseline
+    unmanaged: tuple[str, ...]
+    repaired: tuple[str, ...]
+    stage_seconds: dict[str, float]
+
+
+def initialise(request: InitRequest, command_line: str, progress: Progress) -> InitResult:
+    """Make or repair the home at `request.root`."""
+    root = request.root.expanduser().absolute()
+    refuse_source_checkout(root)
+    if not is_home(root):
+        _refuse_foreign(root)
+    changes = _settings(request)
+    with fs.explained(root):
+        (root / "state").mkdir(parents=True, exist_ok=True)
+    _refuse_late_changes(root, request)
+    settings.update_config(root / "config.toml", changes)
+    context = Context(Home(root, settings.read_config(root / "config.toml")), command_line, progress)
+    context.snapshots.head()
+    stages = Stages(progress)
+    with changing(context):
+        if context.snapshots.head() is not None:
+            return _repair(context, stages)
+        return _create(context, request, stages)
+
+
+def _refuse_foreign(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise GovError(Code.USAGE, f"{root} is not a directory", "name another with --path")
+    ours = {"state", "config.toml"}
+    if root.is_dir() and any(entry.name not in ours for entry in root.iterdir()):
+        looks = (root / "main.py").is_file() and (root / "nodes.py").is_file()
+        hint = (
+            f"gov init --path NEW_DIR --comfyui-dir {root}" if looks else "name an empty or new directory with --path"
+        )
+        raise GovError(Code.ALREADY_EXISTS, f"{root} is not empty and is no governed home", hint)
+
+
+def _refuse_late_changes(root: Path, request: InitRequest) -> None:
+    """A governed home changes by transactions, not by a second init with other wishes."""
+    if not (root / "state" / "head.json").is_file():
+        return
+    wishes = (request.repo, request.ref, request.install_torch, request.index_url, request.python)
+    if any(wishes) or request.constraints or request.require or request.find_links or request.comfyui_dir:
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{root} is governed already; init with other settings would change it untried",
+            f"`gov init --path {root}` repairs it; to change it edit config.toml and run a transaction (`gov tx run`)",
+        )
+
+
+def _settings(request: InitRequest) -> dict[str, dict[str, Any]]:
+    """What the request writes into config.toml."""
+    changes: dict[str, dict[str, Any]] = {}
+    if request.comfyui_dir:
+        changes.setdefault("paths", {})["comfyui_dir"] = str(Path(request.comfyui_dir).expanduser().absolute())
+    if request.venv:
+        changes.setdefault("runtime", {})["prod_env"] = _link_place(request)
+    python = _python_settings(request)
+    if python:
+        changes["python"] = python
+    return changes
+
+
+def _python_settings(request: InitRequest) -> dict[str, Any]:
+    python: dict[str, Any] = {}
+    if request.python or not (request.root / "config.toml").is_file():
+        python["interpreter"] = _interpreter(request.python)
+    for text in (*request.constraints, *request.require):
+        if requirements.parse(text) is None:
+            raise GovError(Code.BAD_REQUIREMENTS, f"`{text}` is not a requirement", "for example 'torch==2.11.*'")
+    if request.constraints:
+        python["constraints"] = list(request.constraints)
+    if request.find_links:
+        python["find_links"] = [_existing_directory(entry) for entry in request.find_links]
+    if request.index_url:
+        python["index_url"] = request.index_url
+    if request.install_torch:
+        backend = torch_backend.backend_for(request.install_torch, _system())
+        python["torch_backends"] = [backend] if backend else []
+    return python
+
+
+def _link_place(request: InitRequest) -> str:
+    given = Path(request.venv or "").expanduser()
+    place = given if given.is_absolute() else request.root.absolute() / given
+    if place.exists() and not place.is_symlink():
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{place} is an environment already; comfygov keeps its own beside it",
+            "leave --venv out, or name a path that is not there yet",
+        )
+    return str(given)
+
+
+def _system() -> str:
+    import sys
+
+    return sys.platform
+
+
+def _interpreter(wanted: str | None) -> str:
+    """The absolute path of the Python to build on: the wanted one, else the one that runs comfygov."""
+    if wanted is None:
+        import sys
+
+        return uv.inspect_interpreter(getattr(sys, "_base_executable", sys.executable)).path
+    is_path = "/" in wanted
+    path = str(Path(wanted).expanduser().absolute()) if is_path else uv.Uv().find_python(wanted)
+    if is_path and not Path(path).is_file():
+        raise GovError(
+            Code.NOT_FOUND,
+            f"there is no Python at {path}",
+            "name another with --python PATH or --python 3.12",
+        )
+    return uv.inspect_interpreter(path).path
+
+
+def _existing_directory(entry: str) -> str:
+    if re.match(r"https?://", entry):
+        return entry
+    path = Path(entry).expanduser().absolute()
+    if not path.is_dir():
+        raise GovError(Code.USAGE, f"--find-links {path}: there is no such directory", "check the path")
+    return str(path)
+
+
+def _repair(context: Context, stages: Stages) -> InitResult:
+    with stages.stage("check and repair"):
+        done = sync.repair(context)
+    head = context.snapshots.require_head()
+    return _result(context, context.snapshots.meta(head.snapshot), stages, created=False, repaired=done.repaired)
+
+
+def _create(context: Context, request: InitRequest, stages: Stages) -> InitResult:
+    with stages.stage("ComfyUI's code"):
+        pin = _take_comfyui(context, request)
+    with stages.stage("lock"):
+        work = work_directory(context, _INIT_WORK)
+        declared = _declare(context, request, pin)
+        pyproject, uv_lock = _lock(context, work, declared)
+        _refuse_misfit(uv_lock.decode())
+    generation = locking.identify(context, work, uv_lock)
+    with stages.stage("environment"):
+        context.generations.build(work, generation, context.interpreter, None)
+    state = State(pyproject, uv_lock, Registry(), Baseline(), generation)
+    with stages.stage("first boot (baseline)"):
+        state = _first_boot(context, state, request)
+    with stages.stage("commit"):
+        meta = committing.commit_state(context, state, Origin("init", "first state"))
+        fs.remove_tree(work)
+    return _result(context, meta, stages, created=True, repaired=())
+
+
+def _first_boot(context: Context, state: State, request: InitRequest) -> State:
+    try:
+        return trying.with_baseline(context, state, _INIT_WORK, request.timeout_seconds)
+    except boot.BootFailed as failed:
+        missing = boot.missing_module("\n".join(failed.details))
+        if missing:
+            failed.hint = f"run the same init with --require {missing} (or the package that has this module)"
+        raise
+
+
+def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
+    """An existing tree as it is, else a clone of the repository at the ref."""
+    tree, git = context.home.comfyui, context.git
+    if tree.exists() or request.comfyui_dir:
+        command.refuse_other_tree(tree)
+        commit = git.head(tree)
+        if commit is None:
+            raise GovError(
+                Code.NOT_COMFYUI,
+                f"{tree} is not a git checkout, so its code cannot be pinned",
+                "use a cloned ComfyUI",
+            )
+        return ComfyUIPin(_origin(context, tree), request.ref, commit)
+    source = parse_source(request.repo or OFFICIAL_REPOSITORY, Path.cwd())
+    git.fetch(source, request.ref)
+    commit = git.resolve(source, request.ref)
+    checkouts.ensure_cached(git, source, commit)
+    staging = tree.with_name(f".{tree.name}.staging")
+    fs.remove_tree(staging)
+    checkouts.place(git, source, commit, staging)
+    try:
+        command.refuse_other_tree(staging)
+        staging.rename(tree)
+    except BaseException:
+        fs.remove_tree(staging)
+        raise
+    return ComfyUIPin(source.public, request.ref, commit)
+
+
+def _origin(context: Context, tree: Path) -> str:
+    """Where an existing tree comes from; its own path when it names no origin that we would fetch."""
+    url = context.git.origin(tree)
+    if not url:
+        return str(tree)
+    return parse_source(url, tree).public
+
+
+def _declare(context: Context, request: InitRequest, pin: ComfyUIPin) -> Declaration:
+    text = (context.home.comfyui / "requirements.txt").read_text(encoding="utf-8")
+    declared = requirements.read_requirements_text(text, "requirements.txt")
+    if declared.malformed:
+        line = declared.malformed[0]
+        raise GovError(
+            Code.BAD_REQUIREMENTS,
+            f"ComfyUI's requirements.txt line {line.line}: `{line.text}` is {line.reason}",
+            "check --ref",
+        )
+    for line in declared.rejected:
+        context.progress.warn(f"requirements.txt line {line.line} is not taken: {line.reason}")
+    groups = {locking.COMFYUI_GROUP: tuple(declared.requirements)}
+    if request.require:
+        groups[locking.EXTRA_GROUP] = request.require
+    bare = Declaration(comfyui=pin, requires_python="", groups=groups)
+    return locking.with_settings(bare, context.config, context.interpreter)
+
+
+def _lock(context: Context, work: Path, declared: Declaration) -> tuple[bytes, bytes]:
+    try:
+        return locking.lock(context, work, declared, None)
+    except locking.NoSolution as problem:
+        raise GovError(
+            Code.NO_SOLUTION,
+            "ComfyUI's own requirements have no solution here",
+            "try another --python, --ref, --constraint or --install-torch",
+            problem.details,
+        ) from problem
+
+
+def _refuse_misfit(uv_lock: str) -> None:
+    found = torch_family.misfit(torch_family.locked_versions(uv_lock))
+    if found:
+        problem, pins = found
+        options = " ".join(f"--constraint '{pin}'" for pin in pins)
+        raise GovError(
+            Code.TORCH_MISFIT, f"{problem}: ComfyUI would fail at import", f"run the same init with {options}"
+        )
+
+
+def _result(
+    context: Context, meta: SnapshotMeta, stages: Stages, *, created: bool, repaired: tuple[str, ...]
+) -> InitResult:
+    state = context.snapshots.read(meta.id)
+    return InitResult(
+        home=str(context.home.root),
+        created=created,
+        snapshot=meta.id,
+        generation=meta.generation,
+        comfyui_commit=meta.comfyui_commit,
+        packages=len(context.generations.seal_of(meta.generation).packages),
+        baseline=state.baseline,
+        unmanaged=tuple(sync.unmanaged(context, state)),
+        repaired=repaired,
+        stage_seconds=stages.seconds,
+    )

@@ -1,0 +1,107 @@
+"""From a declaration to a lock and its environment: what init, trial, promote, remove and sync share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.envs.generation import generation_id
+from comfygov.errors import Code, GovError
+from comfygov.ports import fs
+from comfygov.truth import declaration
+from comfygov.truth.snapshots import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfygov.model.config import Config
+    from comfygov.model.state import Declaration
+    from comfygov.ops.context import Context
+    from comfygov.ports.uv import Interpreter
+
+OVERRIDES_GROUP = "overrides"
+COMFYUI_GROUP = "comfyui"
+EXTRA_GROUP = "comfyui-extra"
+PYTORCH_INDEX = "https://download.pytorch.org/whl"
+
+
+class NoSolution(GovError):
+    """The resolver says no; `uv_text` are its words."""
+
+    def __init__(self, verdict: str, uv_text: str) -> None:
+        super().__init__(
+            Code.NO_SOLUTION, "no environment holds all requirements", "", tuple(uv_text.splitlines()[-30:])
+        )
+        self.verdict = verdict
+        self.uv_text = uv_text
+
+
+def with_settings(declared: Declaration, config: Config, python: Interpreter) -> Declaration:
+    """`declared` with what config.toml says about resolution: settings take effect with the next change."""
+    return msgspec.structs.replace(
+        declared,
+        requires_python=f"=={python.minor}.*",
+        constraints=config.python.constraints,
+        exclude=config.python.exclude,
+        find_links=config.python.find_links,
+        index_url=config.python.index_url,
+        torch_backend=next(iter(config.python.torch_backends), ""),
+        environments=(f"sys_platform == '{python.system}' and platform_machine == '{python.machine}'",),
+        source_builds=config.policy.source_builds == "allow",
+    )
+
+
+def render(declared: Declaration) -> bytes:
+    index = os.environ.get(declaration.PYTORCH_INDEX_VARIABLE, PYTORCH_INDEX).rstrip("/")
+    return declaration.render(declared, index).encode()
+
+
+def lock(context: Context, directory: Path, declared: Declaration, preferred: bytes | None) -> tuple[bytes, bytes]:
+    """Lock `declared` in the work directory; versions of the `preferred` lock stay where they can.
+
+    Returns the bytes of pyproject.toml and uv.lock. Raises NoSolution.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    pyproject = render(declared)
+    fs.write_atomic(directory / "pyproject.toml", pyproject)
+    if preferred is not None:
+        fs.write_atomic(directory / "uv.lock", preferred)
+    outcome = context.uv.lock(directory, context.interpreter.path)
+    if outcome.verdict != "locked":
+        raise NoSolution(outcome.verdict, outcome.text)
+    return pyproject, (directory / "uv.lock").read_bytes()
+
+
+def write_project(directory: Path, state: State) -> Path:
+    """The project files of `state` in a directory that uv may read."""
+    fs.write_atomic(directory / "pyproject.toml", state.pyproject)
+    fs.write_atomic(directory / "uv.lock", state.uv_lock)
+    return directory
+
+
+def identify(context: Context, directory: Path, uv_lock: bytes) -> str:
+    return generation_id(uv_lock, context.interpreter, directory)
+
+
+def ensure_generation(context: Context, state: State, base: str | None) -> None:
+    """Build the environment of `state` unless it is there; needs no network when it is."""
+    if context.generations.exists(state.generation):
+        return
+    directory = context.home.work / f"build-{os.getpid()}"
+    fs.remove_tree(directory)
+    directory.mkdir(parents=True)
+    try:
+        write_project(directory, state)
+        found = identify(context, directory, state.uv_lock)
+        if found != state.generation:
+            raise GovError(
+                Code.BUILD_FAILED,
+                f"the environment of this snapshot cannot be built here again: the Python {context.interpreter.path} "
+                f"({context.interpreter.version}) or a local wheel is not the one it was made with",
+                "name the right Python under [python] interpreter in config.toml",
+            )
+        context.generations.build(directory, state.generation, context.interpreter, base)
+    finally:
+        fs.remove_tree(directory)

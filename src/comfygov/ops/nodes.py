@@ -1,0 +1,284 @@
+"""`gov node add|list|show|remove|enable|disable`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.names import NODE_ID_RULE, group_of, id_from_source, is_node_id
+from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
+from comfygov.model.tx import Difference, Rejected, TxSummary
+from comfygov.ops import committing, locking, production, tx_run
+from comfygov.ops.context import changing, work_directory
+from comfygov.ports import clock, fs
+from comfygov.ports.git import parse_source
+from comfygov.ports.progress import Stages
+from comfygov.truth import checkouts
+from comfygov.truth.snapshots import Origin
+
+if TYPE_CHECKING:
+    from comfygov.model.state import Baseline, Registry
+    from comfygov.ops.context import Context
+    from comfygov.resolve.requirements import Declared
+    from comfygov.truth.snapshots import State
+
+
+class AddRequest(msgspec.Struct, frozen=True):
+    source: str
+    ref: str | None = None
+    node_id: str | None = None
+
+
+class AddResult(msgspec.Struct, frozen=True):
+    """`declared` is what the pack asks for; lines that were not taken are in `rejected` and `malformed`."""
+
+    plugin: Plugin
+    snapshot: str
+    declared: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    malformed: tuple[Rejected, ...]
+    path: str
+
+
+class RemoveResult(msgspec.Struct, frozen=True):
+    """`rescued` is where the user's own files of a purged folder went; empty when there were none."""
+
+    node_id: str
+    snapshot_pre: str
+    snapshot: SnapshotMeta
+    packages: Difference
+    purged: bool
+    rescued: str
+    stage_seconds: dict[str, float]
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    plugins: tuple[Plugin, ...]
+    unmanaged: tuple[str, ...]
+
+
+class NodeDetail(msgspec.Struct, frozen=True):
+    plugin: Plugin
+    path: str
+    checkout_commit: str | None
+    edited: tuple[str, ...]
+    health: PackHealth | None
+    transactions: tuple[TxSummary, ...]
+
+
+class ToggleResult(msgspec.Struct, frozen=True):
+    plugin: Plugin
+    snapshot: str
+    changed: bool
+
+
+def add(context: Context, request: AddRequest) -> AddResult:
+    """Register a pack and check its code out; production does not load it before its promote."""
+    node_id = request.node_id or id_from_source(request.source)
+    if not is_node_id(node_id):
+        raise GovError(Code.BAD_ID, f"`{node_id}` cannot be the id of a pack: {NODE_ID_RULE}", "give another with --id")
+    _refuse_known(context.head_state().registry, node_id)
+    source = parse_source(request.source, Path.cwd())
+    context.progress.begin("fetch")
+    repository = context.git.fetch(source, request.ref)
+    commit = context.git.resolve(source, request.ref)
+    checkouts.ensure_cached(context.git, source, commit)
+    _refuse_other_repository(context, repository, commit, node_id)
+    plugin = Plugin(
+        id=node_id,
+        source=source.public,
+        ref=request.ref,
+        commit=commit,
+        tree=context.git.tree_of(repository, commit),
+        group=group_of(node_id),
+        added_at=clock.now(),
+    )
+    declared = tx_run.read_declared(context, plugin)
+    plugin = msgspec.structs.replace(plugin, managed_deps=tuple(declared.requirements))
+    return _register(context, plugin, declared)
+
+
+def _register(context: Context, plugin: Plugin, declared: Declared) -> AddResult:
+    with changing(context):
+        state = context.head_state()
+        _refuse_known(state.registry, plugin.id)
+        proposed = dataclasses.replace(state, registry=state.registry.with_plugin(plugin))
+        meta = committing.commit_state(context, proposed, Origin("node_add", node_id=plugin.id))
+    return AddResult(
+        plugin=plugin,
+        snapshot=meta.id,
+        declared=tuple(declared.requirements),
+        rejected=tuple(declared.rejected),
+        malformed=tuple(declared.malformed),
+        path=str(context.home.custom_nodes / plugin.id),
+    )
+
+
+def _refuse_known(registry: Registry, node_id: str) -> None:
+    group = group_of(node_id)
+    for plugin in registry.plugins:
+        if plugin.id == node_id:
+            raise GovError(
+                Code.ALREADY_EXISTS,
+                f"`{node_id}` is registered already",
+                f"gov node show {node_id}, or gov tx run {node_id} --ref REF",
+            )
+        if plugin.group == group or plugin.id.lower() == node_id.lower():
+            raise GovError(
+                Code.ALREADY_EXISTS,
+                f"`{node_id}` would share its names with `{plugin.id}`",
+                "give another id with --id",
+            )
+
+
+def _refuse_other_repository(context: Context, repository: Path, commit: str, node_id: str) -> None:
+    names = context.git.list_tree(repository, commit)
+    if "__init__.py" in names:
+        return
+    if "main.py" in names and "nodes.py" in names:
+        raise GovError(
+            Code.NOT_A_PACK,
+            f"`{node_id}` is ComfyUI itself, not a node pack",
+            "gov init --repo takes ComfyUI",
+        )
+    raise GovError(
+        Code.NOT_A_PACK,
+        f"`{node_id}` is no node pack: its top folder has no __init__.py",
+        "check the address; a single .py file is not taken as a pack yet",
+    )
+
+
+def list_nodes(context: Context) -> NodeList:
+    from comfygov.ops import sync
+
+    state = context.head_state()
+    return NodeList(state.registry.plugins, tuple(sync.unmanaged(context, state)))
+
+
+def show(context: Context, node_id: str) -> NodeDetail:
+    state = context.head_state()
+    plugin = _registered(context, state, node_id)
+    path = context.home.custom_nodes / plugin.id
+    at = context.git.head(path)
+    return NodeDetail(
+        plugin=plugin,
+        path=str(path),
+        checkout_commit=at,
+        edited=tuple(context.git.edited(path)) if at else (),
+        health=state.baseline.pack(plugin.id),
+        transactions=tuple(tx for tx in context.transactions.summaries() if tx.node_id == plugin.id),
+    )
+
+
+def _registered(context: Context, state: State, node_id: str) -> Plugin:
+    plugin = state.registry.get(node_id)
+    if plugin is None:
+        raise tx_run.unknown_node(context, node_id)
+    return plugin
+
+
+def toggle(context: Context, node_id: str, *, enable: bool) -> ToggleResult:
+    """Load or do not load a promoted pack; its packages stay in the environment."""
+    with changing(context):
+        state = context.head_state()
+        plugin = _registered(context, state, node_id)
+        if enable and not plugin.promoted:
+            raise GovError(
+                Code.WRONG_STATE,
+                f"`{node_id}` was never promoted, so nobody knows that it works",
+                f"gov tx run {node_id}",
+            )
+        if plugin.enabled == enable:
+            return ToggleResult(plugin, context.snapshots.require_head().snapshot, changed=False)
+        changed = msgspec.structs.replace(plugin, enabled=enable)
+        proposed = dataclasses.replace(state, registry=state.registry.with_plugin(changed))
+        kind: SnapshotKind = "node_enable" if enable else "node_disable"
+        meta = committing.commit_state(context, proposed, Origin(kind, node_id=node_id))
+        return ToggleResult(changed, meta.id, changed=True)
+
+
+def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -> RemoveResult:
+    """Take a pack and what only it needed out of production, in one commit."""
+    stages = Stages(context.progress)
+    with changing(context):
+        state = context.head_state()
+        plugin = _registered(context, state, node_id)
+        running = production.running(context)
+        if purge_code and running and plugin.enabled and not restart:
+            raise GovError(
+                Code.RUNNING,
+                f"ComfyUI runs (pid {running.pid}) with the code of `{node_id}`",
+                "add --restart, or `gov stop` first",
+            )
+        proposed = _without(context, state, plugin, stages)
+        before = committing.record_snapshot(
+            context, Origin("remove_pre", f"before removing {node_id}", node_id=node_id)
+        )
+        with stages.stage("commit"):
+            meta = committing.commit_state(context, proposed, Origin("remove_post", node_id=node_id), restart=restart)
+        fs.remove_tree(context.home.work / _remove_work(node_id))
+        rescued = _purge(context, plugin) if purge_code else ""
+        seals = context.generations.seal_of
+        from comfygov.envs.record import difference
+
+        return RemoveResult(
+            node_id,
+            before.id,
+            meta,
+            difference(seals(state.generation).packages, seals(meta.generation).packages),
+            purge_code,
+            rescued,
+            stages.seconds,
+        )
+
+
+def _remove_work(node_id: str) -> str:
+    return f"remove-{node_id}"
+
+
+def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> State:
+    """`state` without the pack: no group of its own, a fresh lock where it had one, and its environment."""
+    registry = state.registry.without(plugin.id)
+    baseline = _baseline_without(state.baseline, plugin.id)
+    groups = dict(state.declared.groups)
+    if groups.pop(plugin.group, None) is None:
+        return dataclasses.replace(state, registry=registry, baseline=baseline)
+    work = work_directory(context, _remove_work(plugin.id))
+    with stages.stage("lock"):
+        declared = msgspec.structs.replace(state.declared, groups=groups)
+        pyproject, uv_lock = locking.lock(context, work, declared, state.uv_lock)
+    generation = locking.identify(context, work, uv_lock)
+    with stages.stage("environment"):
+        context.generations.build(work, generation, context.interpreter, state.generation)
+    return dataclasses.replace(
+        state,
+        pyproject=pyproject,
+        uv_lock=uv_lock,
+        registry=registry,
+        baseline=baseline,
+        generation=generation,
+    )
+
+
+def _baseline_without(baseline: Baseline, name: str) -> Baseline:
+    return msgspec.structs.replace(baseline, packs=tuple(pack for pack in baseline.packs if pack.name != name))
+
+
+def _purge(context: Context, plugin: Plugin) -> str:
+    """Delete the pack's folder; files that git does not know, or that were edited, are kept aside."""
+    folder = context.home.custom_nodes / plugin.id
+    if not folder.is_dir() or folder.is_symlink():
+        return ""
+    git = context.git
+    own = [*git.untracked(folder, ignored=True), *git.edited(folder)] if git.head(folder) else ["."]
+    kept = [name for name in own if "__pycache__" not in Path(name).parts and (folder / name).exists()]
+    rescue = context.home.state / "rescued" / f"{clock.now().replace(':', '')}-{plugin.id}"
+    for name in kept:
+        (rescue / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(rescue / name)
+    fs.remove_tree(folder)
+    return context.home.relative(rescue) if kept else ""

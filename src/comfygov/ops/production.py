@@ -1,0 +1,226 @@
+"""The production ComfyUI: start, stop, restart, logs. It runs from the sealed generation's real path."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.state import RunRecord
+from comfygov.ports import clock, process
+from comfygov.truth import store
+from comfygov.truth.commit import write_model_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from comfygov.ops.context import Context
+
+STOP_GRACE_SECONDS = 30.0
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A ComfyUI that was started. `exit_code` is set when it has ended (not detached)."""
+
+    record: RunRecord
+    url: str
+    boot_seconds: float | None = None
+    exit_code: int | None = None
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where ComfyUI will listen, as its own arguments say."""
+
+    host: str
+    port: int
+
+
+def running(context: Context) -> RunRecord | None:
+    """The ComfyUI that was started from this home and still runs."""
+    if not context.home.run_file.is_file():
+        return None
+    record = store.load(context.home.run_file, RunRecord)
+    return record if process.is_same_process(record.pid, record.pid_started) else None
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A ComfyUI that has been started and is not ready yet."""
+
+    service: process.Service
+    record: RunRecord
+    log: Path | None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.record.host}:{self.record.port}"
+
+
+def launch(context: Context, args: Sequence[str], *, detach: bool) -> Launched:
+    """Start the ComfyUI of head; `args` are the person's own. The home's lock is held by the caller."""
+    already = running(context)
+    if already is not None:
+        raise GovError(Code.RUNNING, f"ComfyUI runs already (pid {already.pid}, port {already.port})", "gov stop")
+    listening = _listening((*context.config.run.extra_args, *args))
+    _refuse_taken_port(listening)
+    return _launch(context, tuple(args), listening, context.home.logs / "comfyui.log" if detach else None)
+
+
+def until_ready(context: Context, launched: Launched, wait_seconds: float) -> Started:
+    """Wait for the API of a detached ComfyUI; one that does not come up is ended."""
+    from comfygov.ports.comfy_api import ComfyApi
+    from comfygov.trial.boot import wait_until_ready
+
+    record = launched.record
+    host = "127.0.0.1" if record.host in ("0.0.0.0", "::") else record.host  # noqa: S104 (a comparison)
+    log = launched.log or context.home.logs / "comfyui.log"
+    try:
+        seconds = wait_until_ready(ComfyApi(host, record.port), launched.service, wait_seconds, log)
+    except BaseException:
+        launched.service.stop(signal.SIGTERM, 5.0)
+        context.home.run_file.unlink(missing_ok=True)
+        raise
+    return Started(record, launched.url, boot_seconds=round(seconds, 3))
+
+
+def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: Path | None) -> Launched:
+    from comfygov.trial import command
+
+    head = context.snapshots.require_head()
+    state = context.snapshots.read(head.snapshot)
+    write_model_paths(context.home)
+    context.home.logs.mkdir(parents=True, exist_ok=True)
+    packs = [*command.shipped_packs(context.home.comfyui), *(p.id for p in state.registry.enabled())]
+    argv = [
+        context.generations.python(head.generation), "main.py", "--disable-auto-launch",
+        "--extra-model-paths-config", str(context.home.model_paths_file),
+        *_pack_arguments(context, packs), *_with_device(context, (*context.config.run.extra_args, *args)),
+    ]  # fmt: skip
+    if log is not None:
+        log.unlink(missing_ok=True)
+    service = process.start_service(
+        argv,
+        cwd=context.home.comfyui,
+        env=_environment(context, head.generation),
+        run_id=secrets.token_hex(8),
+        stdout=log,
+    )
+    record = RunRecord(
+        pid=service.pid,
+        pid_started=process.started_at(service.pid) or time.time(),
+        run_id=service.run_id,
+        snapshot=head.snapshot,
+        generation=head.generation,
+        host=listening.host,
+        port=listening.port,
+        log=context.home.relative(log) if log else "",
+        args=args,
+        detached=log is not None,
+        started_at=clock.now(),
+    )
+    store.save(context.home.run_file, record)
+    return Launched(service, record, log)
+
+
+def _pack_arguments(context: Context, packs: Sequence[str]) -> list[str]:
+    """Exactly the enabled packs, unless policy lets unmanaged folders load too."""
+    if context.config.policy.unmanaged_nodes == "allow":
+        return []
+    return ["--disable-all-custom-nodes", *(["--whitelist-custom-nodes", *packs] if packs else [])]
+
+
+def _environment(context: Context, generation: str) -> dict[str, str]:
+    import os
+
+    environment = context.generations.path(generation).resolve()
+    path = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return process.child_environment({"VIRTUAL_ENV": str(environment), "PATH": path, "PYTHONUNBUFFERED": "1"})
+
+
+def _with_device(context: Context, args: Sequence[str]) -> Sequence[str]:
+    """`--cpu` by itself where there is nothing else: ComfyUI would end with an error."""
+    return args if "--cpu" in args else (*device_arguments(context), *args)
+
+
+def device_arguments(context: Context) -> tuple[str, ...]:
+    """`--cpu` without a GPU that this environment's torch can use; nothing otherwise."""
+    from comfygov.resolve.torch_backend import has_accelerator
+
+    cpu_build = next(iter(context.config.python.torch_backends), "") == "cpu"
+    return ("--cpu",) if cpu_build or not has_accelerator(context.interpreter.system) else ()
+
+
+def _listening(args: Sequence[str]) -> Listening:
+    from comfygov.trial.command import DEFAULT_HOST, DEFAULT_PORT
+
+    host, port = DEFAULT_HOST, str(DEFAULT_PORT)
+    for position, argument in enumerate(args):
+        name, _, value = argument.partition("=")
+        following = args[position + 1] if position + 1 < len(args) else ""
+        if name == "--port":
+            port = value or following
+        if name == "--listen":
+            given = value or ("" if following.startswith("-") else following)
+            host = (given or "0.0.0.0").split(",")[0]  # noqa: S104 (ComfyUI's own meaning of a bare --listen)
+    if not port.isdigit():
+        raise GovError(Code.USAGE, f"`--port {port}` is no port", "gov run -- --port 8188")
+    return Listening(host, int(port))
+
+
+def _refuse_taken_port(listening: Listening) -> None:
+    from comfygov.ports.comfy_api import port_is_taken
+
+    if port_is_taken(listening.host, listening.port):
+        raise GovError(
+            Code.PORT_TAKEN,
+            f"port {listening.port} on {listening.host} is taken by another program",
+            f"gov run -- --port {listening.port + 1}",
+        )
+
+
+def attend(context: Context, launched: Launched) -> Started:
+    """Wait for a ComfyUI in the foreground; Ctrl-C and SIGTERM end it as `gov stop` would."""
+
+    def hand_on(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        exit_code = launched.service.child.wait()
+        return Started(launched.record, launched.url, exit_code=exit_code)
+    except KeyboardInterrupt:
+        launched.service.stop(signal.SIGINT, STOP_GRACE_SECONDS)
+        return Started(launched.record, launched.url, exit_code=0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        context.home.run_file.unlink(missing_ok=True)
+
+
+def stop(context: Context) -> Stopped:
+    """SIGTERM, 30 s, SIGKILL, for the whole process tree."""
+    record = running(context)
+    if record is None:
+        context.home.run_file.unlink(missing_ok=True)
+        raise GovError(Code.NOT_RUNNING, "no ComfyUI of this home runs", "gov run --detach")
+    started = time.monotonic()
+    process.end_tree(record.pid, record.run_id, signal.SIGTERM, STOP_GRACE_SECONDS)
+    context.home.run_file.unlink(missing_ok=True)
+    return Stopped(record.pid, round(time.monotonic() - started, 3))
+
+
+def start_again(context: Context, record: RunRecord) -> Started:
+    """Start with the arguments that the person gave then; it runs detached now."""
+    launched = launch(context, record.args, detach=True)
+    return until_ready(context, launched, context.config.tx.timeout_seconds)

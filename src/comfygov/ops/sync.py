@@ -1,0 +1,99 @@
+"""`gov sync`: bring the disk to what head says, by building anew, never by patching."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.ops import locking
+from comfygov.ops.context import changing
+from comfygov.ports import fs
+from comfygov.truth import checkouts, commit
+
+if TYPE_CHECKING:
+    from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
+
+
+class SyncResult(msgspec.Struct, frozen=True):
+    """`repaired` says what was found and mended, one line each."""
+
+    snapshot: str
+    repaired: tuple[str, ...]
+
+
+def sync(context: Context) -> SyncResult:
+    """Repair production from head."""
+    with changing(context):
+        return repair(context)
+
+
+def repair(context: Context) -> SyncResult:
+    """The same, with the lock held."""
+    head = context.snapshots.require_head()
+    state = context.snapshots.read(head.snapshot)
+    found = drift(context, state, thorough=True)
+    checkouts.refuse_obstacles(context.home, context.git, state)
+    checkouts.fetch_missing(context.home, context.git, state)
+    if any(line.startswith("environment") for line in found):
+        _set_aside(context, state.generation)
+    locking.ensure_generation(context, state, None)
+    commit.materialise(context.home, context.git, state)
+    return SyncResult(head.snapshot, tuple(found))
+
+
+def _set_aside(context: Context, generation: str) -> None:
+    """A damaged generation is rebuilt under its name; what runs from it keeps its files until it ends."""
+    path = context.generations.path(generation)
+    if path.exists():
+        fs.remove_tree(path)
+
+
+def drift(context: Context, state: State, *, thorough: bool) -> list[str]:
+    """Where the disk is not what head says. `thorough` also checks file sizes and edits in code."""
+    found: list[str] = []
+    for name, data in state.truth().items():
+        path = context.home.truth_path(name)
+        if not path.is_file() or path.read_bytes() != data:
+            found.append(f"{name}: differs from head")
+    found += context.generations.quick_problems(state.generation)
+    if thorough and context.generations.exists(state.generation):
+        found += _damaged_files(context, state.generation)
+    link = context.home.production_link
+    if not link.is_symlink() or os.path.realpath(link) != str(context.home.venvs.resolve() / state.generation):
+        found.append(f"{link.name}: does not point to {state.generation}")
+    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
+        found += _code_drift(context, name, checkout, commit_id)
+    return found
+
+
+def _damaged_files(context: Context, generation: str) -> list[str]:
+    from comfygov.envs import record
+
+    return [f"environment: {line}" for line in record.check(context.generations.path(generation))]
+
+
+def _code_drift(context: Context, name: str, checkout: os.PathLike[str], commit_id: str) -> list[str]:
+    from pathlib import Path
+
+    at = context.git.head(Path(checkout))
+    if at == commit_id:
+        return []
+    return [f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}"]
+
+
+def unmanaged(context: Context, state: State) -> list[str]:
+    """Entries of custom_nodes that comfygov does not know; production does not load them."""
+    known = {plugin.id for plugin in state.registry.plugins}
+    directory = context.home.custom_nodes
+    if not directory.is_dir():
+        return []
+    shipped = {"websocket_image_save.py", "example_node.py.example", "__pycache__"}
+    names = (entry.name for entry in directory.iterdir())
+    return sorted(
+        name
+        for name in names
+        if name not in known | shipped and not name.endswith(".disabled") and not name.startswith(".")
+    )

@@ -1,0 +1,70 @@
+"""Booting a state in a private tree: what the baseline of init and every transaction share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from comfygov.ops.context import work_directory
+from comfygov.ops.production import device_arguments
+from comfygov.ports import fs
+from comfygov.trial import boot, command, sandbox, tree
+from comfygov.truth.commit import model_paths_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
+
+
+def plan(
+    context: Context,
+    state: State,
+    name: str,
+    environment: Path,
+    *,
+    timeout_seconds: float | None,
+    packs: tuple[str, ...] | None = None,
+) -> boot.BootPlan:
+    """Make the private tree of `state` in `state/work/NAME-boot` and say how it is to be booted."""
+    work = work_directory(context, f"{name}-boot")
+    private = work / "ComfyUI"
+    tree.make(context.home, context.git, state, private)
+    model_paths = work / "extra_model_paths.yaml"
+    model_paths.write_text(model_paths_text(context.home), encoding="utf-8")
+    context.home.logs.mkdir(parents=True, exist_ok=True)
+    stdout, stderr = (context.home.logs / f"{name}.{stream}.log" for stream in ("stdout", "stderr"))
+    for log in (stdout, stderr):
+        log.unlink(missing_ok=True)
+    loaded = packs if packs is not None else tuple(plugin.id for plugin in state.registry.enabled())
+    return boot.BootPlan(
+        python=str(environment / "bin" / "python"),
+        environment=environment,
+        tree=private,
+        work=work,
+        packs=(*command.shipped_packs(private), *loaded),
+        model_paths=model_paths,
+        extra_args=(*device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
+        sandbox=sandbox.choose(context.config.tx.sandbox),
+        timeout_seconds=timeout_seconds or context.config.tx.timeout_seconds,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def _input_arguments(context: Context) -> tuple[str, ...]:
+    """Production's inputs can be read by workflows of a trial."""
+    inputs = context.home.comfyui / "input"
+    return ("--input-directory", str(inputs)) if inputs.is_dir() else ()
+
+
+def with_baseline(context: Context, state: State, name: str, timeout_seconds: float | None) -> State:
+    """`state` with what one boot of it showed; raises BootFailed when ComfyUI does not come up."""
+    environment = context.generations.path(state.generation).absolute()
+    boot_plan = plan(context, state, name, environment, timeout_seconds=timeout_seconds)
+    try:
+        with boot.booted(boot_plan) as booted:
+            return dataclasses.replace(state, baseline=booted.health)
+    finally:
+        fs.remove_tree(boot_plan.work)

@@ -1,0 +1,218 @@
+"""`gov tx promote`: what the trial saw becomes production, in one atomic step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.envs import record
+from comfygov.errors import Code, GovError
+from comfygov.model.tx import Promotion, Transaction
+from comfygov.ops import committing, smoke, trying, tx_run
+from comfygov.ops.context import changing, discard_work
+from comfygov.ports import fs
+from comfygov.ports.git import parse_source
+from comfygov.ports.progress import Stages
+from comfygov.truth import audit
+from comfygov.truth.snapshots import Origin
+
+if TYPE_CHECKING:
+    from comfygov.model.state import SnapshotMeta
+    from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
+
+
+class PromoteRequest(msgspec.Struct, frozen=True):
+    """`approve_core` approves exactly the core changes that the record shows."""
+
+    txid: str
+    approve_core: bool = False
+    reason: str = ""
+    allow_failed_run: bool = False
+    restart: bool = False
+
+
+class PromoteResult(msgspec.Struct, frozen=True):
+    transaction: Transaction
+    snapshot: SnapshotMeta
+    stage_seconds: dict[str, float]
+    retried_trial: bool = False
+
+
+def promote(context: Context, request: PromoteRequest) -> PromoteResult:
+    """Commit a transaction. On any failure production is what it was, and the record says why."""
+    tx = context.transactions.load(request.txid)
+    _refuse_wrong_state(tx, request)
+    _refuse_unapproved(tx, request)
+    stages = Stages(context.progress)
+    retried = False
+    if _base_moved(context, tx):
+        tx, retried = _try_again(context, tx, request), True
+        _refuse_unapproved(tx, request)
+    with changing(context):
+        if _base_moved(context, tx):
+            raise GovError(Code.BUSY, "production changed while the trial ran again", f"gov tx promote {tx.txid}")
+        try:
+            return _promote(context, tx, request, stages, retried=retried)
+        except BaseException as error:
+            _record_failure(context, tx, error)
+            raise
+
+
+def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
+    if tx.status in ("completed", "resolved", "promote_failed"):
+        return
+    if tx.status == "failed" and tx.promotion_plan is not None and tx.candidate_env is not None:
+        if request.allow_failed_run:
+            return
+        raise GovError(
+            Code.WRONG_STATE,
+            f"the trial {tx.txid} failed: {tx.error}",
+            f"gov tx inspect {tx.txid}, then gov tx abort {tx.txid} (or --allow-failed-run, at your own risk)",
+        )
+    hint = {"needs_resolution": f"gov tx inspect {tx.txid}", "promoted": "gov status"}.get(
+        tx.status, f"gov tx run {tx.node_id}"
+    )
+    raise GovError(Code.WRONG_STATE, f"transaction {tx.txid} is {tx.status} and cannot be promoted", hint)
+
+
+def _refuse_unapproved(tx: Transaction, request: PromoteRequest) -> None:
+    if tx.core_impact.empty():
+        return
+    if request.approve_core and request.reason:
+        return
+    missing = '--reason "…"' if request.approve_core else '--approve-core --reason "…"'
+    raise GovError(
+        Code.NEEDS_APPROVAL,
+        f"{tx.txid} moves core packages, which needs your approval",
+        f"gov tx promote {tx.txid} {missing}",
+        tuple(tx.core_impact.lines()),
+    )
+
+
+def _base_moved(context: Context, tx: Transaction) -> bool:
+    """True when head is no longer what the trial started from in anything that the trial saw."""
+    head = context.snapshots.require_head()
+    plan = tx.promotion_plan
+    if plan is None or head.snapshot == tx.base_snapshot:
+        return False
+    base, now = context.snapshots.read(tx.base_snapshot), context.snapshots.read(head.snapshot)
+    same_lock = base.pyproject == now.pyproject and base.uv_lock == now.uv_lock
+    return not same_lock or tx_run.state_digest(base) != tx_run.state_digest(now)
+
+
+def _try_again(context: Context, tx: Transaction, request: PromoteRequest) -> Transaction:
+    """Production moved on: the same change is tried on what it is now."""
+    context.progress.note(f"production changed since {tx.txid} was tried: the trial runs again on what it is now")
+    again = tx_run.rerun(context, tx)
+    if again.status == "completed" or (again.status == "failed" and request.allow_failed_run):
+        return again
+    raise GovError(
+        Code.TRIAL_FAILED, f"on today's production the trial of {tx.txid} is {again.status}: {again.error}",
+        f"gov tx inspect {tx.txid}",
+    )  # fmt: skip
+
+
+def _promote(
+    context: Context, tx: Transaction, request: PromoteRequest, stages: Stages, *, retried: bool
+) -> PromoteResult:
+    head = context.snapshots.require_head()
+    proposed = _proposed_state(context, tx, context.snapshots.read(head.snapshot))
+    with stages.stage("environment"):
+        _seal_candidate(context, tx, proposed)
+    _smoke(context, tx, proposed, request, stages)
+    with stages.stage("commit"):
+        before = committing.record_snapshot(context, Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id))
+        approved = tuple(tx.core_impact.lines())
+        who = audit.actor() if approved else None
+        origin = Origin("promote_post", request.reason, tx.txid, tx.node_id, who)
+        after = committing.commit_state(context, proposed, origin, approved=approved, restart=request.restart)
+        promotion = Promotion("promoted", request.reason, who, approved, before.id, after.id)
+        tx = context.transactions.save(
+            msgspec.structs.replace(tx, status="promoted", promotion=promotion, candidate_env=None)
+        )
+        discard_work(context, tx.txid)
+    return PromoteResult(tx, after, stages.seconds, retried)
+
+
+def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
+    """The state of the trial's work directory on today's registry (packs that are not loaded may differ)."""
+    work = context.home.work / tx.txid
+    plan = tx.promotion_plan
+    if plan is None or not (work / "uv.lock").is_file():
+        raise GovError(Code.WRONG_STATE, f"the work of {tx.txid} is gone", f"gov tx run {tx.node_id}")
+    plugin = head.registry.get(tx.node_id)
+    if plugin is None:
+        raise GovError(Code.WRONG_STATE, f"{tx.node_id} is no longer registered", f"gov tx abort {tx.txid}")
+    git, source = context.git, parse_source(plugin.source, context.home.root)
+    proposed = dataclasses.replace(
+        head,
+        pyproject=(work / "pyproject.toml").read_bytes(),
+        uv_lock=(work / "uv.lock").read_bytes(),
+        registry=head.registry.with_plugin(
+            msgspec.structs.replace(
+                plugin,
+                ref=tx.source_ref,
+                commit=tx.source_commit,
+                tree=git.tree_of(git.cache_of(source), tx.source_commit),
+                managed_deps=tx.declared,
+                enabled=True,
+                promoted=True,
+            )
+        ),
+        baseline=tx.observed.health if tx.observed.health.core_classes else head.baseline,
+        generation=plan.generation,
+    )
+    if tx_run.state_digest(proposed) != plan.state_digest:
+        raise GovError(
+            Code.WRONG_STATE,
+            f"what {tx.txid} tried is not what would be promoted",
+            f"gov tx run {tx.node_id}",
+        )
+    return proposed
+
+
+def _seal_candidate(context: Context, tx: Transaction, proposed: State) -> None:
+    """The very environment that was tried becomes the generation, unless something could write to it."""
+    candidate = (context.home.root / tx.candidate_env).absolute() if tx.candidate_env else None
+    usable = (
+        candidate is not None
+        and candidate.is_dir()
+        and tx.observed.sandbox != "none"
+        and record.freeze(candidate) == tx.post_freeze
+        and tx.observed.environment_changes.empty()
+    )
+    if context.generations.exists(proposed.generation):
+        return
+    if usable and candidate is not None:
+        context.generations.seal(candidate, proposed.generation, context.interpreter)
+    else:
+        base = context.snapshots.require_head().generation
+        context.generations.build(context.home.work / tx.txid, proposed.generation, context.interpreter, base)
+
+
+def _smoke(context: Context, tx: Transaction, proposed: State, request: PromoteRequest, stages: Stages) -> None:
+    """`tx.smoke_test_cmd` on the sealed generation itself, before anything is committed."""
+    if not context.config.tx.smoke_test_cmd or request.allow_failed_run:
+        return
+    environment = context.generations.path(proposed.generation).absolute()
+    with stages.stage("smoke test"):
+        plan = trying.plan(context, proposed, f"{tx.txid}-promote", environment, timeout_seconds=None)
+        try:
+            failed = [gate for gate in smoke.command(context, plan) if gate.verdict == "fail"]
+        finally:
+            fs.remove_tree(plan.work)
+    if failed:
+        raise GovError(Code.PROMOTE_FAILED, failed[0].reason, f"gov tx inspect {tx.txid}", failed[0].evidence)
+
+
+def _record_failure(context: Context, tx: Transaction, error: BaseException) -> None:
+    """`promote_failed`, unless it had been committed already."""
+    head = context.snapshots.head()
+    if head is not None and context.snapshots.meta(head.snapshot).txid == tx.txid:
+        return
+    words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
+    promotion = msgspec.structs.replace(tx.promotion, status="failed", error=words)
+    context.transactions.save(msgspec.structs.replace(tx, status="promote_failed", promotion=promotion))

@@ -1,0 +1,316 @@
+"""`gov tx run`: plan, lock, candidate, boot, gates. Production is only read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.envs import record
+from comfygov.errors import Code, GovError
+from comfygov.model.state import Baseline
+from comfygov.model.tx import ConflictReport, Logs, Observed, PromotionPlan, Transaction
+from comfygov.ops import locking, smoke, trying
+from comfygov.ops.context import Context, discard_work
+from comfygov.ports import clock, fs, process
+from comfygov.ports.git import parse_source
+from comfygov.ports.progress import Stages
+from comfygov.resolve import requirements
+from comfygov.trial import boot, gates, sandbox
+from comfygov.truth import checkouts, store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfygov.model.state import Declaration, Plugin
+    from comfygov.resolve.requirements import Declared
+    from comfygov.truth.snapshots import State
+
+
+class TxRequest(msgspec.Struct, frozen=True):
+    """Which pack to try; `ref` moves it to another commit, `timeout_seconds` is for the boot."""
+
+    node_id: str
+    ref: str | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclasses.dataclass
+class Trial:
+    """One trial under way: what it starts from and what it has found out."""
+
+    context: Context
+    stages: Stages
+    base: State
+    plugin: Plugin
+    declared: Declared
+    tx: Transaction
+    timeout_seconds: float | None
+
+    @property
+    def work(self) -> Path:
+        return self.context.home.work / self.tx.txid
+
+    @property
+    def candidate(self) -> Path:
+        return (self.context.home.candidates / self.tx.txid).absolute()
+
+    def update(self, **changes: object) -> None:
+        """Change the record and write it."""
+        changes["stage_seconds"] = self.stages.seconds
+        self.tx = self.context.transactions.save(msgspec.structs.replace(self.tx, **changes))
+
+
+def run(context: Context, request: TxRequest) -> Transaction:
+    """Try a pack; the record that comes back is `completed`, `failed` or `needs_resolution`."""
+    head = context.snapshots.require_head()
+    base = context.snapshots.read(head.snapshot)
+    plugin = base.registry.get(request.node_id)
+    if plugin is None:
+        raise unknown_node(context, request.node_id)
+    stages = Stages(context.progress)
+    with stages.stage("plan"):
+        plugin = _at_ref(context, plugin, request.ref)
+        declared = read_declared(context, plugin)
+    tx = _open(context, head.snapshot, base, plugin, declared)
+    return execute(Trial(context, stages, base, plugin, declared, tx, request.timeout_seconds))
+
+
+def rerun(context: Context, tx: Transaction) -> Transaction:
+    """Run the trial of `tx` again, under its name, on what production is now."""
+    head = context.snapshots.require_head()
+    base = context.snapshots.read(head.snapshot)
+    known = base.registry.get(tx.node_id)
+    if known is None:
+        raise unknown_node(context, tx.node_id)
+    discard_work(context, tx.txid)
+    stages = Stages(context.progress)
+    plugin = _at_ref(context, msgspec.structs.replace(known, commit=tx.source_commit, ref=tx.source_ref), None)
+    declared = read_declared(context, plugin)
+    fresh = _record(context, tx.txid, head.snapshot, base, plugin, declared)
+    return execute(Trial(context, stages, base, plugin, declared, context.transactions.save(fresh), None))
+
+
+def execute(trial: Trial) -> Transaction:
+    """Run an opened trial to its verdict; whatever stops it, the record says so."""
+    try:
+        proposed = _propose(trial)
+        if proposed is None:
+            return trial.tx
+        _build_candidate(trial, proposed)
+        _boot_and_judge(trial, proposed)
+    except BaseException as error:
+        words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
+        trial.update(status="failed", ended_at=clock.now(), error=words, candidate_env=None)
+        discard_work(trial.context, trial.tx.txid)
+        raise
+    finally:
+        fs.remove_tree(trial.context.home.work / f"{trial.tx.txid}-boot")
+    return trial.tx
+
+
+def unknown_node(context: Context, node_id: str) -> GovError:
+    import difflib
+
+    known = [plugin.id for plugin in context.head_state().registry.plugins]
+    near = difflib.get_close_matches(node_id, known, 1, 0.5)
+    hint = f"did you mean `{near[0]}`?" if near else "gov node list (gov node add SOURCE registers a pack)"
+    return GovError(Code.NOT_FOUND, f"there is no node pack `{node_id}` here", hint)
+
+
+def _at_ref(context: Context, plugin: Plugin, ref: str | None) -> Plugin:
+    source = parse_source(plugin.source, context.home.root)
+    if ref is None:
+        checkouts.ensure_cached(context.git, source, plugin.commit)
+        return plugin
+    repository = context.git.fetch(source, ref)
+    commit = context.git.resolve(source, ref)
+    checkouts.ensure_cached(context.git, source, commit)
+    tree = context.git.tree_of(repository, commit)
+    return msgspec.structs.replace(plugin, ref=ref, commit=commit, tree=tree)
+
+
+def read_declared(context: Context, plugin: Plugin) -> Declared:
+    """What the pack asks for at the commit that is to be tried."""
+    repository = context.git.cache_of(parse_source(plugin.source, context.home.root))
+    return requirements.read_declared(lambda path: context.git.show(repository, plugin.commit, path))
+
+
+def _open(context: Context, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:
+    txid = context.transactions.allocate()
+    return context.transactions.save(_record(context, txid, base_id, base, plugin, declared))
+
+
+def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:
+    logs = context.home.relative(context.home.logs / txid)
+    return Transaction(
+        txid=txid,
+        node_id=plugin.id,
+        kind="node_update" if plugin.promoted else "node_first_run",
+        status="running",
+        started_at=clock.now(),
+        base_snapshot=base_id,
+        source_commit=plugin.commit,
+        source_ref=plugin.ref,
+        pre_freeze=record.freeze(context.generations.path(base.generation)),
+        declared=tuple(declared.requirements),
+        rejected=tuple(declared.rejected),
+        logs=Logs(f"{logs}.stdout.log", f"{logs}.stderr.log"),
+        owner_pid=os.getpid(),
+        owner_started=process.started_at(os.getpid()) or 0.0,
+    )
+
+
+def _propose(trial: Trial) -> State | None:
+    """The state that promote would commit; None when the resolver says no (the record tells why)."""
+    if trial.declared.malformed:
+        _record_conflict(trial, "malformed", _malformed_summary(trial.declared), "")
+        return None
+    declared = proposed_declaration(trial)
+    try:
+        with trial.stages.stage("lock"):
+            pyproject, uv_lock = locking.lock(trial.context, trial.work, declared, trial.base.uv_lock)
+    except locking.NoSolution as problem:
+        form = "malformed" if problem.verdict == "malformed" else "no_solution"
+        _record_conflict(trial, form, f"{trial.plugin.id} and what is there exclude each other", problem.uv_text)
+        return None
+    plugin = msgspec.structs.replace(
+        trial.plugin, managed_deps=tuple(trial.declared.requirements), enabled=True, promoted=True
+    )
+    registry = trial.base.registry.with_plugin(plugin)
+    generation = locking.identify(trial.context, trial.work, uv_lock)
+    return dataclasses.replace(
+        trial.base, pyproject=pyproject, uv_lock=uv_lock, registry=registry, generation=generation
+    )
+
+
+def proposed_declaration(trial: Trial) -> Declaration:
+    groups = {**trial.base.declared.groups, trial.plugin.group: tuple(trial.declared.requirements)}
+    bare = msgspec.structs.replace(trial.base.declared, groups=groups)
+    return locking.with_settings(bare, trial.context.config, trial.context.interpreter)
+
+
+def _malformed_summary(declared: Declared) -> str:
+    line = declared.malformed[0]
+    shown = (
+        f"{line.file} line {line.line}: `{line.text}` is {line.reason}" if line.text else f"{line.file}: {line.reason}"
+    )
+    likely = requirements.suggestion(line.text)
+    return f"{shown} (likely meant: `{likely}`)" if likely else shown
+
+
+def _record_conflict(trial: Trial, form: str, summary: str, uv_text: str) -> None:
+    import re
+
+    groups = tuple(sorted(set(re.findall(r"comfy-env:([\w.-]+)", uv_text))))
+    report = ConflictReport(trial.tx.txid, form, summary, groups, tuple(trial.declared.malformed), uv_text)  # type: ignore[arg-type]
+    path = trial.context.home.conflicts / f"{trial.tx.txid}.json"
+    store.save(path, report)
+    relative = trial.context.home.relative(path)
+    trial.update(status="needs_resolution", ended_at=clock.now(), conflict_report=relative, error=summary)
+    fs.remove_tree(trial.work)
+
+
+def _build_candidate(trial: Trial, proposed: State) -> None:
+    context = trial.context
+    with trial.stages.stage("candidate environment"):
+        target = trial.candidate
+        context.generations.stage(trial.work, target, context.interpreter, trial.base.generation)
+        if not sandbox.choose(context.config.tx.sandbox).protects_environment:
+            fs.unshare_tree(target)
+    freeze = record.freeze(target)
+    packages = record.difference(trial.tx.pre_freeze, freeze)
+    trial.update(
+        candidate_env=context.home.relative(target),
+        post_freeze=freeze,
+        diff=packages,
+        core_impact=record.only(context.config.policy.core_packages, packages),
+        promotion_plan=PromotionPlan(
+            base_snapshot=trial.tx.base_snapshot,
+            generation=proposed.generation,
+            state_digest=state_digest(proposed),
+            node_commit_before=_promoted_commit(trial),
+            node_commit_after=trial.plugin.commit,
+            packages=packages,
+            needs_core_approval=not record.only(context.config.policy.core_packages, packages).empty(),
+        ),
+    )
+
+
+def _promoted_commit(trial: Trial) -> str | None:
+    known = trial.base.registry.get(trial.plugin.id)
+    return known.commit if known and known.promoted else None
+
+
+def state_digest(state: State) -> str:
+    """What a trial saw: the lock, and every commit of ComfyUI and of the enabled packs."""
+    commits = [state.declared.comfyui.commit, *(f"{p.id} {p.commit}" for p in state.registry.enabled())]
+    return hashlib.sha256(state.uv_lock + "\n".join(commits).encode()).hexdigest()
+
+
+def _boot_and_judge(trial: Trial, proposed: State) -> None:
+    with trial.stages.stage("private code tree"):
+        plan = trying.plan(
+            trial.context, proposed, trial.tx.txid, trial.candidate, timeout_seconds=trial.timeout_seconds
+        )
+    evidence = gates.Evidence(
+        node_id=trial.plugin.id,
+        source=trial.plugin.source,
+        uv_lock=proposed.uv_lock.decode(),
+        packages=trial.tx.diff,
+        core_impact=trial.tx.core_impact,
+        baseline=trial.base.baseline,
+        registry=proposed.registry,
+        deny=trial.context.config.policy.deny,
+    )
+    before = record.freeze(trial.candidate)
+    script = plan.tree / "custom_nodes" / trial.plugin.id / "install.py"
+    if trial.declared.has_install_script:
+        with trial.stages.stage("install.py"):
+            done = boot.run_script(plan, script)
+            evidence.install_script = (done.exit_code, tuple(done.words.splitlines()[-20:]))
+    exit_code = _boot(trial, plan, evidence)
+    after = record.freeze(trial.candidate)
+    evidence.environment_changes = record.difference(before, after)
+    _conclude(trial, plan, evidence, after, exit_code)
+
+
+def _boot(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> int | None:
+    """Boot the candidate and run the smoke checks; the exit code when ComfyUI ended by itself."""
+    try:
+        with trial.stages.stage("boot ComfyUI"), boot.booted(plan) as booted:
+            evidence.health = booted.health
+            evidence.smoke += smoke.workflows(trial.context, booted.api)
+    except boot.BootFailed as failure:
+        evidence.boot_error = failure.message
+        evidence.boot_log = failure.details
+        return failure.boot_exit_code
+    evidence.smoke += smoke.command(trial.context, plan)
+    return None
+
+
+def _conclude(
+    trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence, after: tuple[str, ...], exit_code: int | None
+) -> None:
+    verdicts = gates.judge(evidence)
+    failed = gates.blocking(verdicts)
+    script = evidence.install_script
+    trial.update(
+        status="failed" if failed else "completed",
+        ended_at=clock.now(),
+        post_freeze=after,
+        diff=record.difference(trial.tx.pre_freeze, after),
+        gates=verdicts,
+        logs=msgspec.structs.replace(trial.tx.logs, run_exit_code=exit_code),
+        observed=Observed(
+            sandbox=plan.sandbox.name,
+            boot_seconds=evidence.health.boot_seconds if evidence.health else 0.0,
+            install_script="" if script is None else f"exit code {script[0]}",
+            health=evidence.health or Baseline(),
+            environment_changes=evidence.environment_changes,
+        ),
+        error="; ".join(gate.reason for gate in failed),
+    )

@@ -1,0 +1,1 @@
+"""The only rooms that touch the world. Everything that waits has a deadline."""

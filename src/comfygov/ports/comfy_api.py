@@ -1,0 +1,120 @@
+"""ComfyUI's HTTP API on loopback (routes: docs of ComfyUI's server.py; history is the truth)."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    import urllib3
+
+_JSON = dict[str, Any]
+
+
+class ComfyApi:
+    """One running ComfyUI."""
+
+    def __init__(self, host: str, port: int, timeout_seconds: float = 30.0) -> None:
+        import urllib3
+
+        self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        timeout = urllib3.Timeout(connect=2.0, read=timeout_seconds)
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
+
+    def _request(self, method: str, route: str, body: _JSON | None = None) -> urllib3.BaseHTTPResponse:
+        return self._pool.request(method, self.base + route, json=body)
+
+    def alive(self) -> bool:
+        """True when the API answers."""
+        import urllib3
+
+        try:
+            return self._request("GET", "/system_stats").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def get(self, route: str) -> _JSON:
+        """The JSON object at `route`; raises GovError `tool_failed` on any other answer."""
+        import urllib3
+
+        try:
+            response = self._request("GET", route)
+        except urllib3.exceptions.HTTPError as error:
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI does not answer {route}: {error}", "gov logs") from error
+        if response.status != 200:
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI answered {route} with status {response.status}", "gov logs")
+        return msgspec.json.decode(response.data, type=_JSON)
+
+    def system_stats(self) -> _JSON:
+        return self.get("/system_stats")
+
+    def object_info(self) -> _JSON:
+        """Class name -> schema, with `python_module` naming where the class comes from."""
+        return self.get("/object_info")
+
+    def submit(self, workflow: _JSON, prompt_id: str) -> None:
+        """Queue an API-format workflow under our own id; raises when ComfyUI refuses any part of it."""
+        response = self._request("POST", "/prompt", {"prompt": workflow, "prompt_id": prompt_id})
+        answer = msgspec.json.decode(response.data, type=_JSON) if response.data else {}
+        errors = answer.get("node_errors") or {}
+        if response.status != 200 or errors:
+            reason = (answer.get("error") or {}).get("message", f"status {response.status}")
+            lines = tuple(f"node {node}: {error}" for node, error in errors.items())
+            raise GovError(Code.TRIAL_FAILED, f"ComfyUI refused the workflow: {reason}", "check the workflow", lines)
+
+    def result(self, prompt_id: str, timeout_seconds: float) -> _JSON:
+        """The history entry of a finished workflow, by polling; raises `timeout` or `trial_failed`."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry:
+                return _finished(entry)
+            time.sleep(0.05)
+        self._request("POST", "/interrupt", {"prompt_id": prompt_id})
+        raise GovError(Code.TIMEOUT, f"the workflow did not finish in {timeout_seconds:.0f} s", "gov logs")
+
+    def view(self, filename: str, subfolder: str, kind: str) -> bytes:
+        """The bytes of an output file."""
+        fields = {"filename": filename, "subfolder": subfolder, "type": kind}
+        response = self._pool.request("GET", self.base + "/view", fields=fields)
+        if response.status != 200:
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI has no output file {filename}", "gov logs")
+        return response.data
+
+
+def _finished(entry: _JSON) -> _JSON:
+    status = entry.get("status") or {}
+    messages = dict(status.get("messages", []))
+    if status.get("completed") and "execution_error" not in messages:
+        return entry
+    problem = messages.get("execution_error") or {}
+    where = f"node {problem.get('node_id')} ({problem.get('node_type')}): " if problem else ""
+    raise GovError(
+        Code.TRIAL_FAILED,
+        f"the workflow failed: {where}{problem.get('exception_message', 'interrupted')}",
+        "gov logs",
+    )
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_taken(host: str, port: int) -> bool:
+    """True when binding `host:port` fails, which is what ComfyUI would meet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False

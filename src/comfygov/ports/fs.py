@@ -1,0 +1,177 @@
+"""File system steps that survive a kill: atomic writes, links, hardlinked trees, careful removal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_NO_HARDLINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk into sentences about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def explain_os_error(error: OSError, path: Path) -> GovError:
+    """The GovError for `error`; unknown ones keep the system's words."""
+    where = error.filename or path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return GovError(
+            Code.DISK_FULL,
+            f"the disk that holds {where} is full",
+            "free space (`gov gc` removes what no snapshot needs), then run the command again",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
+    return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}")
+
+
+def fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` so that a reader, or a kill at any moment, sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_if_changed(path: Path, data: bytes) -> bool:
+    """Write atomically unless the file already holds `data`; True when it was written."""
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+        return False
+    write_atomic(path, data)
+    return True
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and wait until it is on disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.rstrip(b"\n") + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flip_link(link: Path, target: str) -> bool:
+    """Make `link` a symbolic link to `target` with one rename; True when it changed."""
+    if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 (Path.readlink normalises)
+        return False
+    if link.exists() and not link.is_symlink():
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{link} is in the way: it is not a link",
+            f"move it aside (`mv {link} {link}.old`) and run the command again",
+        )
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_directory(link.parent)
+    return True
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Hardlink `source`, or copy it where the file system has no hardlinks."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARDLINK:
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def hardlink_tree(source: Path, target: Path, *, skip: frozenset[str] = frozenset()) -> None:
+    """Make `target` a tree of hardlinks to `source`; names in `skip` are left out at the top level."""
+    _each_entry(source, target, skip, link_or_copy)
+
+
+def unshare_tree(path: Path) -> None:
+    """Give every file of a hardlinked tree its own bytes (reflinked where the system can do that)."""
+    import sys
+
+    from comfygov.ports import process
+
+    own = path.with_name(f".{path.name}.{os.getpid()}.own")
+    remove_tree(own)
+    clone = ["-cRp"] if sys.platform == "darwin" else ["-a", "--reflink=auto"]
+    done = process.run(["cp", *clone, "--", str(path), str(own)], timeout_seconds=1800)
+    if done.exit_code != 0:
+        remove_tree(own)
+        raise GovError(Code.TOOL_FAILED, f"{path} could not be copied", "gov doctor", (done.words,))
+    remove_tree(path)
+    own.rename(path)
+
+
+def _each_entry(source: Path, target: Path, skip: frozenset[str], make_file: Callable[[str, str], None]) -> None:
+    pending = [(str(source), str(target), skip)]
+    while pending:
+        from_dir, to_dir, skipped = pending.pop()
+        os.mkdir(to_dir)  # noqa: PTH102 (40 000 files: Path objects would double the time)
+        with os.scandir(from_dir) as entries:
+            for entry in entries:
+                if entry.name in skipped:
+                    continue
+                made = f"{to_dir}/{entry.name}"
+                if entry.is_symlink():
+                    os.symlink(os.readlink(entry.path), made)  # noqa: PTH115, PTH211
+                elif entry.is_dir():
+                    pending.append((entry.path, made, frozenset()))
+                else:
+                    make_file(entry.path, made)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory that comfygov made. It is renamed first, so that a kill leaves no half of it
+    under its own name; a link is removed and never followed."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+        return
+    if not path.exists():
+        return
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.doomed")
+    path.rename(doomed)
+    shutil.rmtree(doomed, onerror=_make_writable_and_retry)
+
+
+def _make_writable_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
+    parent = os.path.dirname(path)  # noqa: PTH120
+    os.chmod(parent, stat.S_IRWXU)  # noqa: PTH101
+    if not os.path.islink(path):  # noqa: PTH114
+        os.chmod(path, stat.S_IRWXU)  # noqa: PTH101
+    function(path)
+
+
+def free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free

@@ -1,0 +1,80 @@
+"""The one exclusive lock of a home. It names its holder; the kernel drops it when the holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.state import LockHolder
+from comfygov.ports import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_POLL_SECONDS = 0.05
+
+
+def holder(path: Path) -> LockHolder | None:
+    """Who holds the lock, or None when nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if _try_lock(descriptor):
+            return None
+        return _read_holder(path)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
+    """Hold the lock for the block; wait at most `wait_seconds` for it, then raise `busy`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _acquire(descriptor, path, wait_seconds)
+        record = LockHolder(os.getpid(), command, clock.now())
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(record) + b"\n", 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise _busy(path)
+        time.sleep(_POLL_SECONDS)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_holder(path: Path) -> LockHolder | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LockHolder)
+    except (OSError, msgspec.MsgspecError):
+        return LockHolder(0, "a command that has not said its name yet", "")
+
+
+def _busy(path: Path) -> GovError:
+    found = _read_holder(path)
+    who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found else "another command"
+    return GovError(Code.BUSY, f"the home is busy: {who} is changing it", "wait until it is done, then run this again")

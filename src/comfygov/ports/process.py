@@ -1,0 +1,262 @@
+"""Child processes: a scrubbed environment, argument lists, a deadline, and whole trees that end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+RUN_ID_VARIABLE = "COMFYGOV_RUN_ID"
+"""Every process that a ComfyUI of ours starts inherits this; it is how stragglers are found."""
+
+# Each of these has silently redirected uv, pip or Python once (field notes on uv, section 11).
+_SCRUBBED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
+_SCRUBBED = frozenset({"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "__PYVENV_LAUNCHER__"})
+# Transport only: they change how bytes travel, never which bytes are chosen.
+_KEPT = frozenset({"UV_CACHE_DIR", "UV_HTTP_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"})
+
+
+def child_environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """This process's environment without what redirects Python tools; `None` in `extra` removes a name."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not (name in _SCRUBBED or name.startswith(_SCRUBBED_PREFIXES))
+    }
+    for name, value in (extra or {}).items():
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    return environment
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished child: its exit code (negative for a signal) and what it printed."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def words(self) -> str:
+        """What it said, standard error first: that is where tools explain themselves."""
+        return (self.stderr.strip() + "\n" + self.stdout.strip()).strip()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_seconds: float = 60.0,
+) -> Completed:
+    """Run a child to its end and return what it said. A bad exit code is the caller's to judge.
+
+    Raises GovError `timeout` (after killing the child's process group) and `tool_missing`.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env) if env is not None else child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise GovError(Code.TOOL_MISSING, f"`{argv[0]}` is not there", "run `gov doctor`") from error
+    try:
+        stdout, stderr = child.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(child)
+        raise GovError(
+            Code.TIMEOUT,
+            f"`{argv[0]} {argv[1] if len(argv) > 1 else ''}` did not end in {timeout_seconds:.0f} s",
+        ) from error
+    except BaseException:
+        _kill_group(child)
+        raise
+    return Completed(tuple(argv), child.returncode, stdout, stderr)
+
+
+def _kill_group(child: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.communicate()
+
+
+@dataclass
+class Service:
+    """A long-running child whose output goes to files, in a session of its own."""
+
+    child: subprocess.Popen[bytes]
+    run_id: str
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self.child.poll()
+
+    def wait(self, timeout_seconds: float | None = None) -> int | None:
+        """Its exit code, or None when the time is over first."""
+        try:
+            return self.child.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, first_signal: int, grace_seconds: float) -> int:
+        """End the whole tree: `first_signal`, then SIGKILL after the grace. Returns the exit code."""
+        end_tree(self.pid, self.run_id, first_signal, grace_seconds, reap=self.child.poll)
+        return self.child.wait(10)
+
+
+def start_service(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    run_id: str,
+    stdout: Path | None,
+    stderr: Path | None = None,
+) -> Service:
+    """Start `argv`; `stdout` None inherits the terminal, `stderr` None joins standard output."""
+    environment = {**env, RUN_ID_VARIABLE: run_id}
+    out = stdout.open("ab") if stdout else None
+    err = stderr.open("ab") if stderr else None
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err or (subprocess.STDOUT if out else None),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GovError(Code.TOOL_FAILED, f"`{argv[0]}` could not be started: {error.strerror}") from error
+    finally:
+        for file in (out, err):
+            if file:
+                file.close()
+    return Service(child, run_id)
+
+
+def started_at(pid: int) -> float | None:
+    """When the process `pid` started, in seconds since the epoch; None when there is no such process."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def is_same_process(pid: int, started: float) -> bool:
+    """True while the process that was `pid` at `started` lives (numbers are used again)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    found = started_at(pid)
+    return found is not None and abs(found - started) < 2.0
+
+
+def become_subreaper() -> None:
+    """Make orphans of our children ours (Linux), so that a daemonised grandchild cannot leave the tree."""
+    import ctypes
+    import sys
+
+    if sys.platform == "linux":
+        set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def members(pid: int, run_id: str) -> set[int]:
+    """All living processes of a tree: descendants of `pid`, its session, and whoever carries `run_id`."""
+    import psutil
+
+    found: set[int] = set()
+    try:
+        root = psutil.Process(pid)
+        found.add(pid)
+        found.update(child.pid for child in root.children(recursive=True))
+    except psutil.Error:
+        pass
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid or process.environ().get(RUN_ID_VARIABLE) == run_id:
+                found.add(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return {p for p in found - {os.getpid()} if started_at(p) is not None}
+
+
+def end_tree(
+    pid: int,
+    run_id: str,
+    first_signal: int,
+    grace_seconds: float,
+    *,
+    reap: Callable[[], int | None] | None = None,
+) -> None:
+    """Signal the tree's root, wait, then kill every member until none is left (bounded)."""
+    _send(pid, first_signal)
+    deadline = time.monotonic() + grace_seconds
+    while time.monotonic() < deadline and _root_lives(pid, reap):
+        time.sleep(0.02)
+    for _ in range(50):
+        left = members(pid, run_id)
+        if not left:
+            return
+        for member in left:
+            _send(member, signal.SIGKILL)
+        _root_lives(pid, reap)
+        _reap_orphans(left - {pid})
+        time.sleep(0.02)
+
+
+def _root_lives(pid: int, reap: Callable[[], int | None] | None) -> bool:
+    if reap is not None:
+        return reap() is None
+    return started_at(pid) is not None
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _reap_orphans(pids: set[int]) -> None:
+    """Collect the exit codes of killed grandchildren that a subreaper inherited."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue

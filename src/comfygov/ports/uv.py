@@ -1,0 +1,215 @@
+"""uv, as comfygov uses it: on staging directories only, with its own settings, never `uv add`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from comfygov.errors import Code, GovError
+from comfygov.ports import process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOCK_TIMEOUT_SECONDS = 600.0
+SYNC_TIMEOUT_SECONDS = 3600.0
+
+_NETWORK_WORDS = re.compile(
+    r"failed to fetch|error sending request|dns error|could not connect|connection (refused|reset)|"
+    r"network is unreachable|client error \(connect\)|timed out|tcp connect error",
+    re.IGNORECASE,
+)
+_DISK_WORDS = re.compile(r"no space left|os error 28|disk quota", re.IGNORECASE)
+
+_NO_CONFIG = Path("/dev/null")
+
+LockVerdict = Literal["locked", "no_solution", "malformed"]
+
+
+@dataclass(frozen=True)
+class LockOutcome:
+    """How `uv lock` ended; `text` is uv's own explanation when it did not lock."""
+
+    verdict: LockVerdict
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python that generations are built on. `build` tells apart what is binary-compatible."""
+
+    path: str
+    version: str
+    build: str
+    system: str
+    machine: str
+
+    @property
+    def minor(self) -> str:
+        return ".".join(self.version.split(".")[:2])
+
+
+def find_binary() -> str:
+    """The uv that came with comfygov (its wheel carries the binary), else the one on PATH."""
+    beside = Path(sys.executable).parent / "uv"
+    if beside.is_file():
+        return str(beside)
+    found = shutil.which("uv")
+    if found is None:
+        raise GovError(Code.TOOL_MISSING, "uv is not there", "install comfygov again: its uv package is missing")
+    return found
+
+
+class Uv:
+    """Runs uv with a scrubbed environment. Every method names the directory it may change."""
+
+    def __init__(self, binary: str | None = None) -> None:
+        self.binary = binary or find_binary()
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        timeout_seconds: float,
+        env: dict[str, str] | None = None,
+    ) -> process.Completed:
+        # UV_NO_CONFIG would also switch off [tool.uv] of the project itself (its index, no-build, …);
+        # a person's own uv.toml must not decide what a home holds.
+        settings = {
+            "XDG_CONFIG_HOME": str(_NO_CONFIG),
+            "XDG_CONFIG_DIRS": str(_NO_CONFIG),
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+            **(env or {}),
+        }
+        return process.run(
+            [self.binary, *arguments],
+            cwd=cwd,
+            env=process.child_environment(settings),
+            timeout_seconds=timeout_seconds,
+        )
+
+    def lock(self, project: Path, interpreter: str) -> LockOutcome:
+        """Write `project/uv.lock` for `project/pyproject.toml`; an older lock there is a preference.
+
+        Raises GovError `network`, `disk_full` or `tool_failed`; no solution is an outcome.
+        """
+        done = self._run(
+            ["lock", "--project", str(project), "--python", interpreter],
+            cwd=project,
+            timeout_seconds=LOCK_TIMEOUT_SECONDS,
+        )
+        if done.exit_code == 0:
+            return LockOutcome("locked")
+        if "No solution found" in done.stderr:
+            return LockOutcome("no_solution", done.stderr.strip())
+        if "malformed" in done.stderr or "Failed to parse" in done.stderr:
+            return LockOutcome("malformed", done.stderr.strip())
+        if "Building source distributions is disabled" in done.stderr or "--no-build" in done.stderr:
+            return LockOutcome("no_solution", done.stderr.strip())
+        raise _failure("lock the packages", done)
+
+    def make_venv(self, target: Path, interpreter: str) -> None:
+        """Make an empty environment that can be moved."""
+        done = self._run(
+            ["venv", "--quiet", "--relocatable", "--no-project", "--python", interpreter, str(target)],
+            cwd=target.parent,
+            timeout_seconds=60,
+        )
+        if done.exit_code != 0:
+            raise _failure(f"make an environment on {interpreter}", done)
+
+    def sync(self, project: Path, environment: Path) -> None:
+        """Bring the staging directory `environment` to exactly what `project/uv.lock` says."""
+        done = self._run(
+            [
+                "sync", "--project", str(project), "--frozen", "--exact", "--all-groups", "--no-install-project",
+                "--compile-bytecode",
+            ],
+            cwd=project,
+            env={"UV_PROJECT_ENVIRONMENT": str(environment)},
+            timeout_seconds=SYNC_TIMEOUT_SECONDS,
+        )  # fmt: skip
+        if done.exit_code != 0:
+            raise _failure("install the locked packages", done)
+
+    def find_python(self, wanted: str) -> str:
+        """The absolute path of the Python that `wanted` (a path, `3.12`, `python3.12`) names."""
+        done = self._run(["python", "find", "--no-project", "--system", wanted], cwd=Path("/"), timeout_seconds=60)
+        found = done.stdout.strip()
+        if done.exit_code != 0 or not found:
+            raise GovError(
+                Code.NOT_FOUND,
+                f"there is no Python `{wanted}` here",
+                f"install it (`uv python install {wanted}`), or name another with --python PATH",
+            )
+        return found
+
+    def version(self) -> str:
+        """`0.13.9`"""
+        done = self._run(["--version"], cwd=Path("/"), timeout_seconds=30)
+        return done.stdout.split()[1] if done.exit_code == 0 else "unknown"
+
+
+_INTERPRETER_FACTS = """
+import json, os, platform, sys, sysconfig
+print(json.dumps({
+    "path": os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable),
+    "version": platform.python_version(),
+    "build": " ".join(
+        [sys.implementation.cache_tag, str(sysconfig.get_config_var("SOABI")), *platform.python_build()]
+    ),
+    "system": sys.platform,
+    "machine": platform.machine(),
+}))
+"""
+
+
+def inspect_interpreter(path: str) -> Interpreter:
+    """Ask the Python at `path` what it is; a shim that cannot run is an error here, not later."""
+    done = process.run([path, "-I", "-c", _INTERPRETER_FACTS], timeout_seconds=30)
+    if done.exit_code != 0:
+        raise GovError(
+            Code.NOT_FOUND,
+            f"the Python at {path} does not run",
+            "name another with --python PATH",
+            (done.words[-500:],),
+        )
+    return Interpreter(**json.loads(done.stdout))
+
+
+def _failure(what: str, done: process.Completed) -> GovError:
+    """The error for a uv that failed for another reason than 'no solution'."""
+    text = done.words
+    details = tuple(text.splitlines()[-30:])
+    if _DISK_WORDS.search(text):
+        return GovError(
+            Code.DISK_FULL,
+            f"the disk became full while uv tried to {what}",
+            "free space, then run this again",
+            details,
+        )
+    if _NETWORK_WORDS.search(text):
+        return GovError(
+            Code.NETWORK,
+            f"uv could not {what}: the package index does not answer",
+            "check the network (or [python] index_url in config.toml), then run the command again",
+            details,
+        )
+    return GovError(Code.TOOL_FAILED, f"uv could not {what} (exit {done.exit_code})", "run `gov doctor`", details)
+
+
+def cache_directory(uv: Uv) -> Path:
+    """Where uv keeps its cache: hardlinks need it on the same file system as the home."""
+    if os.environ.get("UV_CACHE_DIR"):
+        return Path(os.environ["UV_CACHE_DIR"])
+    done = process.run([uv.binary, "cache", "dir"], env=process.child_environment(), timeout_seconds=30)
+    return Path(done.stdout.strip())

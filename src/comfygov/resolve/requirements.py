@@ -1,0 +1,182 @@
+"""A pack's declared requirements: requirements.txt with its includes, else pyproject dependencies.
+
+Lines become entries of a dependency group as the author wrote them. What cannot be taken is kept with
+a reason; what cannot be parsed is an error that names file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from comfygov.model.tx import Rejected
+from comfygov.ports import toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packaging.requirements import Requirement
+
+MAX_INCLUDE_DEPTH = 10
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_INCLUDE = re.compile(r"(?:-r|--requirement)[=\s]*(?P<file>.+)")
+_HASH_OPTION = re.compile(r"\s--hash[=\s]\S+")
+# Parts of ComfyUI that a pack must not move; the frontend entry is a range that the registry reads.
+_NOT_A_DEPENDENCY = frozenset({"comfyui-frontend-package", "comfyui"})
+
+
+class ReadFile(Protocol):
+    """Gives the text of a file of the pack, by its path inside the pack; None when it is not there."""
+
+    def __call__(self, path: str) -> str | None: ...
+
+
+@dataclass
+class Declared:
+    """What a pack asks for. `malformed` are lines that no resolver can read."""
+
+    requirements: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    malformed: list[Rejected] = field(default_factory=list)
+    requires_python: str = ""
+    requires_comfyui: str = ""
+    has_install_script: bool = False
+    of_comfyui: bool = False
+
+
+def read_declared(read_file: ReadFile) -> Declared:
+    """Read what the pack behind `read_file` declares."""
+    declared = Declared(has_install_script=read_file("install.py") is not None)
+    project = _read_pyproject(read_file, declared)
+    if read_file("requirements.txt") is not None:
+        _read_requirements_file(read_file, "requirements.txt", declared, depth=0)
+    else:
+        dependencies = project.get("dependencies")
+        for number, text in enumerate(dependencies if isinstance(dependencies, list) else (), start=1):
+            _take(declared, "pyproject.toml", number, str(text))
+    return declared
+
+
+def _read_pyproject(read_file: ReadFile, declared: Declared) -> dict[str, object]:
+    text = read_file("pyproject.toml")
+    if text is None:
+        return {}
+    try:
+        document = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        declared.rejected.append(Rejected("pyproject.toml", 0, "", f"not valid TOML: {error}"))
+        return {}
+    project = document.get("project") or {}
+    comfy = (document.get("tool") or {}).get("comfy") or {}
+    declared.requires_python = str(project.get("requires-python") or "")
+    declared.requires_comfyui = str(comfy.get("requires-comfyui") or "")
+    return project if isinstance(project, dict) else {}
+
+
+def read_requirements_text(text: str, name: str) -> Declared:
+    """The same for one text on its own (ComfyUI's requirements.txt)."""
+    declared = Declared(of_comfyui=True)
+    _read_requirements_file(lambda path: text if path == name else None, name, declared, depth=0)
+    return declared
+
+
+def _read_requirements_file(read_file: ReadFile, name: str, declared: Declared, depth: int) -> None:
+    text = read_file(name)
+    if text is None:
+        declared.malformed.append(Rejected(name, 0, "", "the file is not there"))
+        return
+    for number, line in _logical_lines(text):
+        include = _INCLUDE.fullmatch(line)
+        if not include:
+            _take(declared, name, number, line)
+            continue
+        included = _inside(name, include["file"].strip())
+        if included is None or depth >= MAX_INCLUDE_DEPTH:
+            declared.rejected.append(Rejected(name, number, line, "it includes a file outside of the pack"))
+        else:
+            _read_requirements_file(read_file, included, declared, depth + 1)
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number of the first physical line, content) without comments, with continuations joined."""
+    joined, start = "", 0
+    for number, raw in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
+        start = start or number
+        line = _COMMENT.sub("", raw).strip()
+        if line.endswith("\\"):
+            joined += line[:-1] + " "
+            continue
+        whole = (joined + line).strip()
+        if whole:
+            yield start, whole
+        joined, start = "", 0
+    if joined.strip():
+        yield start, joined.strip()
+
+
+def _inside(including: str, file: str) -> str | None:
+    parts: list[str] = []
+    for part in (PurePosixPath(including).parent / file.replace("\\", "/")).parts:
+        if part == ".." and not parts:
+            return None
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return None if parts[:1] == ["/"] else "/".join(parts)
+
+
+def _take(declared: Declared, file: str, number: int, line: str) -> None:
+    """Put one line where it belongs."""
+    if line.startswith("-"):
+        declared.rejected.append(Rejected(file, number, line, _option_reason(line)))
+        return
+    text = _HASH_OPTION.sub("", line)
+    text, option, rest = text.partition(" --")
+    if option:
+        declared.rejected.append(
+            Rejected(file, number, line, f"the option --{rest.split()[0]} is not taken, the requirement is")
+        )
+    requirement = parse(text.strip())
+    if requirement is None:
+        reason = "a URL or path without a name is not taken" if _is_bare_url(text) else "not a requirement"
+        where = declared.rejected if _is_bare_url(text) else declared.malformed
+        where.append(Rejected(file, number, line, reason))
+    elif requirement.name.lower() in _NOT_A_DEPENDENCY and not declared.of_comfyui:
+        declared.rejected.append(Rejected(file, number, line, "ComfyUI itself decides this package"))
+    elif text.strip() not in declared.requirements:
+        declared.requirements.append(text.strip())
+
+
+def _is_bare_url(text: str) -> bool:
+    return bool(re.match(r"(git\+|https?://|file:|\./|\.\./|/|[\w./-]+\.(whl|tar\.gz|zip)\b)", text.strip()))
+
+
+def _option_reason(line: str) -> str:
+    option = re.split(r"[=\s]", line)[0]
+    if option in ("-e", "--editable"):
+        return "an editable install is not reproducible"
+    if option in ("-c", "--constraint"):
+        return "constraints of one pack would bind all; put them into [python] constraints"
+    if option in ("--extra-index-url", "--index-url", "-i", "-f", "--find-links"):
+        return "a pack does not choose package indexes for all; see [python] index_url and find_links"
+    return "options are not taken"
+
+
+def parse(text: str) -> Requirement | None:
+    """The requirement, or None when the text is none."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def suggestion(text: str) -> str:
+    """The likely intended form of a malformed requirement, or an empty string."""
+    fixed = re.sub(r"=>", ">=", re.sub(r"=<", "<=", text))
+    fixed = re.sub(r"(?<![=<>!~])=(?!=)", "==", fixed)
+    return fixed if fixed != text and parse(fixed) else ""

@@ -1,0 +1,57 @@
+"""Which torch build fits this machine (`gov init --install-torch`)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+from comfygov.errors import Code, GovError
+from comfygov.ports import process
+
+# Lowest Linux driver of each CUDA toolkit (NVIDIA, CUDA release notes, table of driver versions).
+_DRIVER_FLOOR = ((580, "cu130"), (570, "cu128"), (560, "cu126"), (520, "cu118"))
+
+
+def backend_for(choice: str, system: str) -> str:
+    """The name of PyTorch's wheel index for `choice`; empty for the ordinary build of the index.
+
+    Raises `usage` for anything but auto, cpu, skip, cuNNN and rocmN.N.
+    """
+    if choice == "auto":
+        choice = detect(system)
+    if choice in ("skip", "") or (choice == "cpu" and system == "darwin"):
+        return ""
+    if choice == "cpu" or re.fullmatch(r"cu\d{3}|rocm\d+\.\d+", choice):
+        return choice
+    raise GovError(Code.USAGE, f"`{choice}` is no torch build", "--install-torch auto|cpu|skip|cuNNN|rocmN.N")
+
+
+def detect(system: str) -> str:
+    """The newest build that this machine's driver runs."""
+    if system == "darwin":
+        return "skip"
+    driver = nvidia_driver()
+    if driver is None:
+        return "cpu"
+    return next((name for floor, name in _DRIVER_FLOOR if driver >= floor), "cpu")
+
+
+def nvidia_driver() -> int | None:
+    """The major number of the NVIDIA driver; None without a GPU that answers."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    done = process.run([tool, "--query-gpu=driver_version", "--format=csv,noheader"], timeout_seconds=20)
+    match = re.match(r"\s*(\d+)\.", done.stdout)
+    return int(match[1]) if done.exit_code == 0 and match else None
+
+
+def has_accelerator(system: str) -> bool:
+    """True when ComfyUI can use something better than the processor here."""
+    from pathlib import Path
+
+    if system == "darwin":
+        import platform
+
+        return platform.machine() == "arm64"
+    return nvidia_driver() is not None or Path("/dev/kfd").exists()

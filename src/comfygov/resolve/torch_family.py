@@ -1,0 +1,47 @@
+"""Do torch, torchvision and torchaudio fit each other, and which pins make them.
+
+Sources: the release tables of torchvision and torchaudio. torchvision 0.N belongs to torch 2.(N-15);
+torchaudio has torch's own number. PyPI's metadata does not enforce it: unconstrained resolution gives
+torch 2.15 with torchaudio 2.11, which fails at import (field notes on ComfyUI, section 12).
+"""
+
+from __future__ import annotations
+
+import re
+
+_VISION_OFFSET = 15
+
+
+def locked_versions(uv_lock: str) -> dict[str, str]:
+    """Package name -> version of a uv.lock (the last one where platforms differ)."""
+    return dict(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', uv_lock, re.MULTILINE))
+
+
+def torch_minor(package: str, version: str) -> int | None:
+    """The N of the torch 2.N that `version` of a family member belongs to."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if not match:
+        return None
+    major, minor = int(match[1]), int(match[2])
+    if package == "torchvision":
+        return minor - _VISION_OFFSET if major == 0 and minor >= _VISION_OFFSET else None
+    return minor if major == 2 else None
+
+
+def misfit(versions: dict[str, str]) -> tuple[str, tuple[str, ...]] | None:
+    """What does not fit, and the constraints that mend it; None when the family fits or is not known."""
+    minors: dict[str, int] = {}
+    for name in ("torch", "torchvision", "torchaudio"):
+        minor = torch_minor(name, versions.get(name, ""))
+        if minor is not None:
+            minors[name] = minor
+    if "torch" not in minors or len(set(minors.values())) < 2:
+        return None
+    shown = ", ".join(f"{name} {versions[name]}" for name in minors)
+    common = min(minors.values())
+    pins = {
+        "torch": f"torch==2.{common}.*",
+        "torchvision": f"torchvision==0.{common + _VISION_OFFSET}.*",
+        "torchaudio": f"torchaudio==2.{common}.*",
+    }
+    return f"{shown} are builds for different torch versions", tuple(pins[name] for name in minors)

@@ -1,0 +1,1 @@
+"""A run of the real ComfyUI with a change: private tree, sandbox, health, gates."""

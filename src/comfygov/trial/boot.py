@@ -1,0 +1,162 @@
+"""Starting a ComfyUI, waiting until it is ready, and ending it with everything that it started."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+from comfygov.ports import process
+from comfygov.ports.comfy_api import ComfyApi, free_port
+from comfygov.trial import command, health
+from comfygov.trial.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from comfygov.model.state import Baseline
+
+_POLL_SECONDS = 0.05
+_STOP_GRACE_SECONDS = 10.0
+_TAIL_LINES = 25
+
+
+@dataclass(frozen=True)
+class BootPlan:
+    """Everything that one trial boot needs; `work` is the only directory that it may change."""
+
+    python: str
+    environment: Path
+    tree: Path
+    work: Path
+    packs: Sequence[str]
+    model_paths: Path
+    extra_args: Sequence[str]
+    sandbox: Sandbox
+    timeout_seconds: float
+    stdout: Path
+    stderr: Path
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A ComfyUI that answers, and how it came up."""
+
+    api: ComfyApi
+    health: Baseline
+    service: process.Service
+
+
+class BootFailed(GovError):
+    """ComfyUI ended, or did not answer in time. `boot_exit_code` is None when it had to be stopped."""
+
+    def __init__(self, message: str, hint: str, details: tuple[str, ...], boot_exit_code: int | None) -> None:
+        super().__init__(Code.NOT_READY, message, hint, details)
+        self.boot_exit_code = boot_exit_code
+
+
+def environment(plan: BootPlan) -> dict[str, str]:
+    """The variables of a trial: no secrets, a home and temporary directory of its own."""
+    home, temporary = plan.work / "home", plan.work / "tmp"
+    for directory in (home, temporary):
+        directory.mkdir(parents=True, exist_ok=True)
+    inherited = process.child_environment()
+    allowed = {name: value for name, value in inherited.items() if not command.is_secret_name(name)}
+    return {
+        **{name: value for name, value in allowed.items() if not name.startswith(("XDG_", "GIT_", "SSH_"))},
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "VIRTUAL_ENV": str(plan.environment),
+        "PATH": f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}",
+        "PYTHONUNBUFFERED": "1",
+        "COMFYUI_PATH": str(plan.tree),
+    }
+
+
+def run_script(plan: BootPlan, script: Path) -> process.Completed:
+    """Run a pack's install.py as ComfyUI's tools do: in the pack, with COMFYUI_PATH, in the sandbox."""
+    argv = plan.sandbox.wrap([plan.python, str(script)], [plan.work])
+    return process.run(argv, cwd=script.parent, env=environment(plan), timeout_seconds=plan.timeout_seconds)
+
+
+@contextmanager
+def booted(plan: BootPlan) -> Iterator[Booted]:
+    """A ComfyUI that is ready, for the block; afterwards its whole process tree is gone.
+
+    Raises BootFailed with the reason and the tail of its log.
+    """
+    process.become_subreaper()
+    port = free_port()
+    argv = command.arguments(
+        plan.python,
+        packs=plan.packs,
+        host=command.DEFAULT_HOST,
+        port=port,
+        model_paths=plan.model_paths,
+        extra=plan.extra_args,
+    )
+    service = process.start_service(
+        plan.sandbox.wrap(argv, [plan.work]),
+        cwd=plan.tree,
+        env=environment(plan),
+        run_id=secrets.token_hex(8),
+        stdout=plan.stdout,
+        stderr=plan.stderr,
+    )
+    try:
+        api = ComfyApi(command.DEFAULT_HOST, port)
+        seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
+        yield Booted(api, health.read(api, read_log(plan), seconds), service)
+    finally:
+        service.stop(signal.SIGTERM, _STOP_GRACE_SECONDS)
+
+
+def wait_until_ready(api: ComfyApi, service: process.Service, timeout_seconds: float, log: Path) -> float:
+    """Seconds until the API answered; raises BootFailed when the process ends or the time is over."""
+    started = time.monotonic()
+    while True:
+        ended = service.exit_code()
+        if ended is not None:
+            raise _ended(ended, log)
+        if api.alive():
+            return time.monotonic() - started
+        if time.monotonic() - started > timeout_seconds:
+            raise BootFailed(
+                f"ComfyUI did not become ready in {timeout_seconds:.0f} s",
+                "give it more time with --timeout, or read the log",
+                tail(log),
+                None,
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _ended(exit_code: int, log: Path) -> BootFailed:
+    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    lines = tail(log)
+    missing = missing_module("\n".join(lines))
+    reason = f"it needs the Python module `{missing}`, which is not there" if missing else how
+    return BootFailed(f"ComfyUI ended while it started: {reason}", f"the whole log is {log}", lines, exit_code)
+
+
+def missing_module(text: str) -> str:
+    """The module whose absence ended a Python program; an empty string when it was something else."""
+    found = re.findall(r"^ModuleNotFoundError: No module named '([^']+)'", text, re.MULTILINE)
+    return found[-1].split(".")[0] if found else ""
+
+
+def read_log(plan: BootPlan) -> str:
+    """Both streams: ComfyUI logs to standard error unless told otherwise."""
+    streams = (plan.stderr, plan.stdout)
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in streams if path.is_file())
+
+
+def tail(log: Path) -> tuple[str, ...]:
+    if not log.is_file():
+        return ()
+    return tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])

@@ -1,0 +1,57 @@
+"""How ComfyUI is started: by the real path of an interpreter, with exactly the named packs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8188
+_TREE_FILES = ("main.py", "nodes.py", "requirements.txt")
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+
+
+def refuse_other_tree(comfyui: Path) -> None:
+    """Raise unless `comfyui` is a ComfyUI that can be governed."""
+    missing = [name for name in _TREE_FILES if not (comfyui / name).is_file()]
+    if missing:
+        raise GovError(
+            Code.NOT_COMFYUI,
+            f"{comfyui} is no ComfyUI: {', '.join(missing)} is missing",
+            "check --repo or --comfyui-dir",
+        )
+    arguments = comfyui / "comfy" / "cli_args.py"
+    if arguments.is_file() and "whitelist-custom-nodes" not in arguments.read_text(encoding="utf-8"):
+        raise GovError(
+            Code.NOT_COMFYUI,
+            f"the ComfyUI in {comfyui} is too old: it cannot be told which packs to load (--whitelist-custom-nodes)",
+            "choose a newer one with --ref",
+        )
+
+
+def arguments(
+    python: str, *, packs: Sequence[str], host: str, port: int, model_paths: Path, extra: Sequence[str]
+) -> list[str]:
+    """The argument list of `main.py`; packs are names of entries in custom_nodes."""
+    argv = [python, "main.py", "--listen", host, "--port", str(port), "--disable-auto-launch"]
+    argv += ["--extra-model-paths-config", str(model_paths), "--disable-all-custom-nodes"]
+    if packs:
+        argv += ["--whitelist-custom-nodes", *packs]
+    return [*argv, *extra]
+
+
+def shipped_packs(comfyui: Path) -> list[str]:
+    """Single files that ComfyUI itself ships in custom_nodes."""
+    path = comfyui / "custom_nodes" / "websocket_image_save.py"
+    return [path.name] if path.is_file() else []
+
+
+def is_secret_name(name: str) -> bool:
+    """True for environment variables whose name says that they hold a secret."""
+    return bool(_SECRET_NAME.search(name))

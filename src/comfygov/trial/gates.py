@@ -1,0 +1,166 @@
+"""The checks on a trial: each looks at evidence and says pass, warn or fail with a reason."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from comfygov.model.names import canonical
+from comfygov.model.tx import Difference, Gate
+from comfygov.resolve import torch_family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from comfygov.model.state import Baseline, Registry
+
+
+@dataclass
+class Evidence:
+    """What the trial left behind for the gates. `boot_error` is empty when ComfyUI became ready."""
+
+    node_id: str
+    source: str
+    uv_lock: str
+    packages: Difference
+    core_impact: Difference
+    baseline: Baseline
+    registry: Registry
+    deny: tuple[str, ...]
+    boot_error: str = ""
+    boot_log: tuple[str, ...] = ()
+    health: Baseline | None = None
+    install_script: tuple[int, tuple[str, ...]] | None = None
+    environment_changes: Difference = field(default_factory=Difference)
+    smoke: list[Gate] = field(default_factory=list)
+
+
+def judge(evidence: Evidence) -> tuple[Gate, ...]:
+    """All gates, in the order in which they are shown."""
+    return tuple(gate for check in _CHECKS for gate in check(evidence))
+
+
+def blocking(gates: tuple[Gate, ...]) -> list[Gate]:
+    return [gate for gate in gates if gate.verdict == "fail"]
+
+
+def _denied(evidence: Evidence) -> Iterator[Gate]:
+    names = {canonical(evidence.node_id), evidence.source.lower(), *(p.name for p in evidence.packages.added)}
+    hits = tuple(entry for entry in evidence.deny if entry.lower() in names or canonical(entry) in names)
+    if hits:
+        yield Gate("deny_list", "fail", "policy.deny names it", hits)
+    else:
+        yield Gate("deny_list", "pass", "nothing of it is on the deny list")
+
+
+def _resolves(_: Evidence) -> Iterator[Gate]:
+    yield Gate("resolves", "pass", "one environment holds every pack's requirements")
+
+
+def _core_packages(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.core_impact.empty():
+        yield Gate("core_packages", "pass", "no core package moves")
+    else:
+        lines = tuple(evidence.core_impact.lines())
+        yield Gate("core_packages", "warn", "core packages move: promote needs --approve-core", lines)
+
+
+def _torch(evidence: Evidence) -> Iterator[Gate]:
+    found = torch_family.misfit(torch_family.locked_versions(evidence.uv_lock))
+    if found:
+        yield Gate("torch_family", "fail", found[0], found[1])
+    else:
+        yield Gate("torch_family", "pass", "torch, torchvision and torchaudio fit each other")
+
+
+def _install_script(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.install_script is None:
+        return
+    exit_code, lines = evidence.install_script
+    if exit_code == 0:
+        yield Gate("install_script", "pass", "install.py ended well")
+    else:
+        yield Gate("install_script", "fail", f"install.py failed with exit code {exit_code}", lines)
+
+
+def _boots(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.health is None:
+        yield Gate("boots", "fail", evidence.boot_error or "ComfyUI was not started", evidence.boot_log)
+    else:
+        yield Gate("boots", "pass", f"ComfyUI answers after {evidence.health.boot_seconds:.1f} s")
+
+
+def _pack_loads(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.health is None:
+        yield Gate("pack_loads", "skip", "ComfyUI did not start")
+        return
+    pack = evidence.health.pack(evidence.node_id)
+    if pack is None:
+        yield Gate("pack_loads", "fail", "ComfyUI did not try to load it: it is no node pack")
+    elif not pack.loaded:
+        yield Gate("pack_loads", "fail", f"it does not import: {pack.reason}", _missing_module(pack.reason))
+    elif pack.classes:
+        yield Gate("pack_loads", "pass", f"it registers {len(pack.classes)} node classes", pack.classes[:50])
+    else:
+        yield Gate("pack_loads", "pass", "it loads and registers no node classes (a web-only pack)")
+
+
+def _missing_module(reason: str) -> tuple[str, ...]:
+    match = re.search(r"No module named '([^']+)'", reason)
+    return (f"the pack needs `{match[1]}` and does not declare it",) if match else ()
+
+
+def _nothing_broken(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.health is None:
+        yield Gate("nothing_broken", "skip", "ComfyUI did not start")
+        return
+    lines = tuple(broken(evidence.baseline, evidence.health, evidence.registry, evidence.node_id))
+    if lines:
+        yield Gate("nothing_broken", "fail", "what worked before does not work with this change", lines)
+    else:
+        yield Gate("nothing_broken", "pass", "everything that worked before still works")
+
+
+def broken(baseline: Baseline, now: Baseline, registry: Registry, changed: str) -> Iterator[str]:
+    """What the baseline had and `now` has not; classes of the changed pack itself may go."""
+    for file in sorted(set(now.core_failures) - set(baseline.core_failures)):
+        yield f"ComfyUI's own {file} does not import any more"
+    for name in sorted(set(baseline.core_classes) - set(now.core_classes)):
+        yield f"ComfyUI's own class {name} is gone"
+    expected = {plugin.id for plugin in registry.enabled()}
+    for before in baseline.packs:
+        if not before.loaded or before.name == changed or before.name not in expected:
+            continue
+        after = now.pack(before.name)
+        if after is None or not after.loaded:
+            yield f"{before.name} does not load any more: {after.reason if after else 'ComfyUI does not list it'}"
+            continue
+        for name in sorted(set(before.classes) - set(after.classes)):
+            yield f"{before.name}: class {name} is gone"
+
+
+def _environment_untouched(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.environment_changes.empty():
+        yield Gate("runtime_installs", "pass", "nothing was installed while it started")
+    else:
+        lines = tuple(evidence.environment_changes.lines())
+        yield Gate("runtime_installs", "fail", "packages changed while it started, outside of the plan", lines)
+
+
+def _smoke(evidence: Evidence) -> Iterator[Gate]:
+    yield from evidence.smoke
+
+
+_CHECKS = (
+    _denied,
+    _resolves,
+    _core_packages,
+    _torch,
+    _install_script,
+    _boots,
+    _pack_loads,
+    _nothing_broken,
+    _environment_untouched,
+    _smoke,
+)

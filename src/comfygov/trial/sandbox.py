@@ -1,0 +1,40 @@
+"""What keeps a trial from changing anything but its own directories, where this machine has such a thing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from comfygov.ports import landlock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# Devices (GPU, null, shm) are needed to run at all; a device node holds none of the user's files.
+_ALWAYS_WRITABLE = ("/dev",)
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """`name` is what the report says: `landlock` or `none`."""
+
+    name: str
+
+    @property
+    def protects_environment(self) -> bool:
+        """True when the environment may share its files with others: nothing can write to them."""
+        return self.name != "none"
+
+    def wrap(self, argv: Sequence[str], writable: Sequence[Path]) -> list[str]:
+        """The argument list that runs `argv` with only `writable` open for writing."""
+        if self.name == "none":
+            return list(argv)
+        allowed = [option for path in (*_ALWAYS_WRITABLE, *map(str, writable)) for option in ("--rw", path)]
+        return [sys.executable, "-I", "-S", landlock.__file__, *allowed, "--", *argv]
+
+
+def choose(setting: Literal["auto", "none"]) -> Sandbox:
+    """The strongest sandbox that is here, unless the settings say none."""
+    return Sandbox("landlock" if setting == "auto" and landlock.abi() >= 1 else "none")

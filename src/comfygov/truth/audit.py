@@ -1,0 +1,61 @@
+"""`state/audit.jsonl`: what was done, by whom; each line carries the digest of the one before."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import socket
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.model.state import AuditEntry
+from comfygov.ports import clock, fs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def entry(
+    command: str,
+    action: str,
+    before: str | None,
+    after: str | None,
+    *,
+    reason: str = "",
+    approved: tuple[str, ...] = (),
+    txid: str | None = None,
+) -> AuditEntry:
+    """A line to be; it gets its place in the chain when it is appended."""
+    return AuditEntry(
+        clock.now(), actor(), socket.gethostname(), command, action, before, after, reason, approved, txid
+    )
+
+
+def actor() -> str:
+    """Who runs the command, as the system knows them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def append(path: Path, line: AuditEntry) -> None:
+    """Add `line` to the chain; a line that is already the last one is not added again (recovery)."""
+    last = last_line(path)
+    if last is not None and msgspec.structs.replace(last, previous="", digest="") == line:
+        return
+    chained = msgspec.structs.replace(line, previous=last.digest if last else "")
+    fs.append_line(path, msgspec.json.encode(msgspec.structs.replace(chained, digest=digest_of(chained))))
+
+
+def digest_of(line: AuditEntry) -> str:
+    """sha256 of the line without its own digest."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(line, digest=""))).hexdigest()
+
+
+def last_line(path: Path) -> AuditEntry | None:
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().splitlines()
+    return msgspec.json.decode(lines[-1], type=AuditEntry) if lines else None

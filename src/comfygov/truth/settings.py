@@ -1,0 +1,63 @@
+"""Reading and writing `config.toml`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.config import Config
+from comfygov.ports import fs, toml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER = "# Settings of this comfygov home. All keys: docs/05_data_contracts.md\n"
+
+
+def read_config(path: Path) -> Config:
+    """The settings in `path`; raises `bad_config` naming the line, the key, and the nearest key."""
+    try:
+        raw = toml.loads(path.read_text(encoding="utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GovError(Code.BAD_CONFIG, f"{path} is not valid TOML: {error}", "correct that line") from error
+    _check_keys(path, raw)
+    try:
+        return msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        message = str(error).replace(" - at `$.", ": key `").replace("`$`", "`the file`")
+        raise GovError(Code.BAD_CONFIG, f"{path}: {message}", "correct that key") from error
+
+
+def _check_keys(path: Path, raw: dict[str, Any]) -> None:
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    for name, table in raw.items():
+        if name not in sections:
+            raise _unknown(path, f"[{name}]", name, list(sections))
+        if not isinstance(table, dict):
+            raise GovError(Code.BAD_CONFIG, f"{path}: `{name}` must be a table", f"write [{name}] and keys below it")
+        known = [field.name for field in msgspec.structs.fields(sections[name])]
+        for key in table:
+            if key not in known:
+                raise _unknown(path, f"`{key}` in [{name}]", key, known)
+
+
+def _unknown(path: Path, shown: str, name: str, known: list[str]) -> GovError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+    return GovError(Code.BAD_CONFIG, f"{path}: unknown {shown}", hint)
+
+
+def update_config(path: Path, changes: dict[str, dict[str, Any]]) -> None:
+    """Set keys in `path`, keeping the person's comments and order."""
+    import tomlkit
+
+    document = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else HEADER)
+    for section, keys in changes.items():
+        table = document.setdefault(section, tomlkit.table())
+        for key, value in keys.items():
+            table[key] = value
+    fs.write_if_changed(path, tomlkit.dumps(document).encode())

@@ -1,0 +1,177 @@
+"""Snapshots: immutable copies of the truth, named `NNNN-kind`, and head, which names the one that is production."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+from comfygov.model.state import Baseline, Declaration, Head, Registry, SnapshotKind, SnapshotMeta
+from comfygov.ports import clock, fs
+from comfygov.truth import declaration, store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfygov.truth.home import Home
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a snapshot holds: the declared and locked truth, and what a boot of it showed."""
+
+    pyproject: bytes
+    uv_lock: bytes
+    registry: Registry
+    baseline: Baseline
+    generation: str
+
+    @cached_property
+    def declared(self) -> Declaration:
+        return declaration.parse(self.pyproject.decode())
+
+    def truth(self) -> dict[str, bytes]:
+        """File name -> content, as in the snapshot directory."""
+        return {
+            "pyproject.toml": self.pyproject,
+            "uv.lock": self.uv_lock,
+            "plugins.json": store.encode(self.registry),
+        }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Why a snapshot is made."""
+
+    kind: SnapshotKind
+    reason: str = ""
+    txid: str | None = None
+    node_id: str | None = None
+    approved_by: str | None = None
+
+
+class Snapshots:
+    """The snapshots of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def ids(self) -> list[str]:
+        """All of them, oldest first."""
+        try:
+            names = [name for name in os.listdir(self._home.snapshots) if name[:1].isdigit()]
+        except FileNotFoundError:
+            return []
+        return sorted(names, key=lambda name: int(name.split("-")[0]))
+
+    def metas(self) -> list[SnapshotMeta]:
+        """What each is, oldest first (through `state/snapshots_index.json`)."""
+        index = store.Index(self._home.state / "snapshots_index.json", SnapshotMeta)
+        files = [(name, f"{self._home.snapshots}/{name}/meta.json") for name in self.ids()]
+        return list(index.entries(files, self._read_meta).values())
+
+    def _read_meta(self, path: str) -> SnapshotMeta:
+        from pathlib import Path
+
+        return store.load(Path(path), SnapshotMeta)
+
+    def resolve(self, text: str) -> str:
+        """The id that `text` names: the id itself, its number, or the only id that starts with it."""
+        known = self.ids()
+        if text in known:
+            return text
+        if text.isdigit():
+            matches = [name for name in known if int(name.split("-")[0]) == int(text)]
+        else:
+            matches = [name for name in known if text and name.startswith(text)]
+        if len(matches) == 1:
+            return matches[0]
+        problem = "several snapshots start with" if matches else "there is no snapshot"
+        raise GovError(Code.NOT_FOUND, f"{problem} `{text}`", "gov snapshot list")
+
+    def meta(self, snapshot_id: str) -> SnapshotMeta:
+        return store.load(self._home.snapshots / snapshot_id / "meta.json", SnapshotMeta)
+
+    def read(self, snapshot_id: str) -> State:
+        directory = self._home.snapshots / snapshot_id
+        meta = self.meta(snapshot_id)
+        baseline = directory / "baseline.json"
+        return State(
+            pyproject=_read(directory / "pyproject.toml"),
+            uv_lock=_read(directory / "uv.lock"),
+            registry=store.load(directory / "plugins.json", Registry),
+            baseline=store.load(baseline, Baseline) if baseline.is_file() else Baseline(),
+            generation=meta.generation,
+        )
+
+    def create(self, state: State, origin: Origin, parent: str | None) -> SnapshotMeta:
+        """Stage and rename a new snapshot directory. Head is not touched."""
+        number = 1 + max((int(name.split("-")[0]) for name in self.ids()), default=0)
+        meta = SnapshotMeta(
+            id=f"{number:04d}-{origin.kind}",
+            number=number,
+            kind=origin.kind,
+            created_at=clock.now(),
+            generation=state.generation,
+            comfyui_commit=state.declared.comfyui.commit,
+            reason=origin.reason,
+            txid=origin.txid,
+            parent=parent,
+            node_id=origin.node_id,
+            approved_by=origin.approved_by,
+        )
+        directory = self._home.snapshots
+        with fs.explained(directory):
+            _write_staged(directory, meta.id, {
+                **state.truth(), "baseline.json": store.encode(state.baseline), "meta.json": store.encode(meta),
+            })  # fmt: skip
+        return meta
+
+    def delete(self, snapshot_id: str) -> None:
+        fs.remove_tree(self._home.snapshots / snapshot_id)
+
+    def head(self) -> Head | None:
+        """None in a home whose init did not finish."""
+        if not self._home.head_file.is_file():
+            return None
+        head = store.load(self._home.head_file, Head)
+        store.check_version(self._home.head_file, head.schema_version)
+        return head
+
+    def require_head(self) -> Head:
+        head = self.head()
+        if head is None:
+            raise GovError(
+                Code.HOME_DAMAGED,
+                f"{self._home.root} was never finished: it has no head",
+                f"gov init --path {self._home.root}",
+            )
+        return head
+
+    def write_head(self, meta: SnapshotMeta, previous: str | None) -> None:
+        """The commit point."""
+        store.save(self._home.head_file, Head(meta.id, meta.generation, clock.now(), previous))
+
+
+def _write_staged(parent: Path, name: str, files: dict[str, bytes]) -> None:
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = parent / f".{name}.{os.getpid()}.staging"
+    fs.remove_tree(staging)
+    staging.mkdir()
+    try:
+        for file_name, data in files.items():
+            fs.write_atomic(staging / file_name, data)
+        staging.rename(parent / name)
+    except BaseException:
+        fs.remove_tree(staging)
+        raise
+    fs.fsync_directory(parent)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise GovError(Code.HOME_DAMAGED, f"the snapshot lost its {path.name}", "gov snapshot list") from error

@@ -1,0 +1,79 @@
+"""Transaction records, one file each, and their index."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.tx import Transaction, TxSummary
+from comfygov.truth import store
+
+if TYPE_CHECKING:
+    from comfygov.truth.home import Home
+
+
+class Transactions:
+    """The transactions of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._directory = home.transactions
+
+    def _path(self, txid: str) -> Path:
+        return self._directory / f"{txid}.json"
+
+    def allocate(self) -> str:
+        """A new txid. No lock is needed: the file is created exclusively."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(name[2:-5]) for name in os.listdir(self._directory) if _is_record(name)), default=0)
+        while True:
+            txid = f"tx{number:04d}"
+            try:
+                self._path(txid).touch(exist_ok=False)
+            except FileExistsError:
+                number += 1
+            else:
+                return txid
+
+    def save(self, tx: Transaction) -> Transaction:
+        store.save(self._path(tx.txid), tx)
+        return tx
+
+    def load(self, txid: str) -> Transaction:
+        return store.load(self._path(self.resolve(txid)), Transaction)
+
+    def resolve(self, text: str) -> str:
+        """The txid that `text` names: itself or its number."""
+        txid = f"tx{int(text):04d}" if text.isdigit() else text
+        if not re.fullmatch(r"tx\d+", txid) or not self._path(txid).is_file():
+            raise GovError(Code.NOT_FOUND, f"there is no transaction `{text}`", "gov tx list")
+        return txid
+
+    def summaries(self) -> list[TxSummary]:
+        """All of them, oldest first."""
+        try:
+            names = sorted(filter(_is_record, os.listdir(self._directory)), key=lambda name: (len(name), name))
+        except FileNotFoundError:
+            return []
+        files = [(name, f"{self._directory}/{name}") for name in names]
+        index = store.Index(self._home.state / "transactions_index.json", TxSummary)
+        return list(index.entries(files, self._summarise).values())
+
+    def _summarise(self, path: str) -> TxSummary:
+        data = Path(path).read_bytes()
+        if not data:
+            # Allocated, and its first record not written yet.
+            return TxSummary(Path(path).stem, "", "node_first_run", "running", "")
+        try:
+            return msgspec.json.decode(data, type=TxSummary)
+        except msgspec.MsgspecError as error:
+            raise GovError(Code.HOME_DAMAGED, f"{path} cannot be read: {error}", "gov verify") from error
+
+
+def _is_record(name: str) -> bool:
+    return bool(re.fullmatch(r"tx\d+\.json", name))
