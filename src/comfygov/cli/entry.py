@@ -109,7 +109,7 @@ def progress(options: Options) -> output.TerminalProgress:
 
 def command_line() -> str:
     """This command as it is written into records: without the credentials of a URL."""
-    from comfygov.ports.git import without_credentials
+    from comfygov.ops.context import without_credentials
 
     return without_credentials(shlex.join(["gov", *sys.argv[1:]]))
 
@@ -187,11 +187,9 @@ def as_known(error: BaseException) -> GovError:
     if isinstance(error, BrokenPipeError):
         return GovError(Code.TOOL_FAILED, "standard output was closed")
     if isinstance(error, OSError):
-        from pathlib import Path
+        from comfygov.ops.context import explain_os_error
 
-        from comfygov.ports.fs import explain_os_error
-
-        return explain_os_error(error, Path(error.filename or "a file"))
+        return explain_os_error(error)
     return GovError(
         Code.INTERNAL,
         f"comfygov made a mistake: {type(error).__name__}: {error}",

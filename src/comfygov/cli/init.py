@@ -38,8 +38,8 @@ def init(
 ) -> None:
     """Make a governed home with ComfyUI; run it again to check and repair one."""
     from comfygov.cli.render.views import init_lines
+    from comfygov.ops.context import find_root
     from comfygov.ops.init import InitRequest, initialise
-    from comfygov.truth.home import find_root
 
     request = InitRequest(
         root=find_root(path or options.home),

@@ -11,6 +11,8 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import clock, lock, process
+from comfygov.ports.fs import explain_os_error
+from comfygov.ports.git import without_credentials
 from comfygov.truth.home import Home, cache_root, find_root, is_home, refuse_source_checkout
 from comfygov.truth.settings import read_config
 from comfygov.truth.snapshots import Snapshots
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from comfygov.ports.progress import Progress
     from comfygov.ports.uv import Interpreter, Uv
     from comfygov.truth.snapshots import State
+
+__all__ = [
+    "Context", "changing", "discard_work", "explain_os_error", "find_root", "open_home", "without_credentials",
+    "work_directory",
+]  # fmt: skip
 
 LOCK_WAIT_SECONDS = 5.0
 _EMPTY_RECORD_SECONDS = 60.0

@@ -12,7 +12,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
 from comfygov.ops import committing, locking, sync, trying
 from comfygov.ops.context import Context, changing, work_directory
-from comfygov.ports import fs, uv
+from comfygov.ports import clones, fs, uv
 from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_backend, torch_family
@@ -67,11 +67,13 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
     refuse_source_checkout(root)
     if not is_home(root):
         _refuse_foreign(root)
+    if (root / "config.toml").exists():
+        settings.read_config(root / "config.toml")
+    _refuse_late_changes(root, request)
     changes = _settings(request)
     with fs.explained(root):
         (root / "state").mkdir(parents=True, exist_ok=True)
-    _refuse_late_changes(root, request)
-    settings.update_config(root / "config.toml", changes)
+        settings.update_config(root / "config.toml", changes)
     context = Context(Home(root, settings.read_config(root / "config.toml")), command_line, progress)
     context.snapshots.head()
     stages = Stages(progress)
@@ -222,6 +224,8 @@ def _first_boot(context: Context, state: State, request: InitRequest) -> State:
 def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     """An existing tree as it is, else a clone of the repository at the ref."""
     tree, git = context.home.comfyui, context.git
+    if tree.exists() and request.repo:
+        return _take_again(context, request.repo, request.ref)
     if tree.exists() or request.comfyui_dir:
         command.refuse_other_tree(tree)
         commit = git.head(tree)
@@ -235,10 +239,10 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     source = parse_source(request.repo or OFFICIAL_REPOSITORY, Path.cwd())
     git.fetch(source, request.ref)
     commit = git.resolve(source, request.ref)
-    checkouts.ensure_cached(git, source, commit)
+    clones.ensure_cached(git, source, commit)
     staging = tree.with_name(f".{tree.name}.staging")
     fs.remove_tree(staging)
-    checkouts.place(git, source, commit, staging)
+    clones.place(git, source, commit, staging)
     try:
         command.refuse_other_tree(staging)
         staging.rename(tree)
@@ -246,6 +250,24 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
         fs.remove_tree(staging)
         raise
     return ComfyUIPin(source.public, request.ref, commit)
+
+
+def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
+    """The tree of an init that did not finish: the same repository, at the ref that is wanted now."""
+    tree, git, source = context.home.comfyui, context.git, parse_source(repo, Path.cwd())
+    if git.origin(tree) != source.public:
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{tree} is a clone of {git.origin(tree) or 'something else'}",
+            f"remove it: rm -r {tree}",
+        )
+    git.fetch(source, ref)
+    commit = git.resolve(source, ref)
+    if git.head(tree) != commit and git.edited(tree):
+        raise GovError(Code.LOCAL_EDITS, f"{tree} has edited files", "commit or stash them (`git stash`)")
+    checkouts.bring(git, tree, source, commit, context.home.state / "rescued")
+    command.refuse_other_tree(tree)
+    return ComfyUIPin(source.public, ref, commit)
 
 
 def _origin(context: Context, tree: Path) -> str:

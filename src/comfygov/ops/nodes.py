@@ -14,10 +14,9 @@ from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
 from comfygov.ops import committing, locking, production, tx_run
 from comfygov.ops.context import changing, work_directory
-from comfygov.ports import clock, fs
+from comfygov.ports import clock, clones, fs
 from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
-from comfygov.truth import checkouts
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
@@ -78,15 +77,14 @@ class ToggleResult(msgspec.Struct, frozen=True):
 
 def add(context: Context, request: AddRequest) -> AddResult:
     """Register a pack and check its code out; production does not load it before its promote."""
+    source = parse_source(request.source, Path.cwd())
     node_id = request.node_id or id_from_source(request.source)
     if not is_node_id(node_id):
         raise GovError(Code.BAD_ID, f"`{node_id}` cannot be the id of a pack: {NODE_ID_RULE}", "give another with --id")
     _refuse_known(context.head_state().registry, node_id)
-    source = parse_source(request.source, Path.cwd())
-    context.progress.begin("fetch")
     repository = context.git.fetch(source, request.ref)
     commit = context.git.resolve(source, request.ref)
-    checkouts.ensure_cached(context.git, source, commit)
+    clones.ensure_cached(context.git, source, commit)
     _refuse_other_repository(context, repository, commit, node_id)
     plugin = Plugin(
         id=node_id,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from comfygov.ops.context import work_directory
 from comfygov.ops.production import device_arguments
 from comfygov.ports import fs
+from comfygov.ports.git import parse_source
 from comfygov.trial import boot, command, sandbox, tree
 from comfygov.truth.commit import model_paths_text
 
@@ -30,7 +31,11 @@ def plan(
     """Make the private tree of `state` in `state/work/NAME-boot` and say how it is to be booted."""
     work = work_directory(context, f"{name}-boot")
     private = work / "ComfyUI"
-    tree.make(context.home, context.git, state, private)
+    enabled = [
+        tree.Pack(plugin.id, parse_source(plugin.source, context.home.root), plugin.commit)
+        for plugin in state.registry.enabled()
+    ]
+    tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private)
     model_paths = work / "extra_model_paths.yaml"
     model_paths.write_text(model_paths_text(context.home), encoding="utf-8")
     context.home.logs.mkdir(parents=True, exist_ok=True)

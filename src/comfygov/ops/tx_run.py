@@ -15,12 +15,12 @@ from comfygov.model.state import Baseline
 from comfygov.model.tx import ConflictReport, Logs, Observed, PromotionPlan, Transaction
 from comfygov.ops import locking, smoke, trying
 from comfygov.ops.context import Context, discard_work
-from comfygov.ports import clock, fs, process
+from comfygov.ports import clock, clones, fs, process
 from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
-from comfygov.resolve import requirements
+from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, gates, sandbox
-from comfygov.truth import checkouts, store
+from comfygov.truth import store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,11 +124,11 @@ def unknown_node(context: Context, node_id: str) -> GovError:
 def _at_ref(context: Context, plugin: Plugin, ref: str | None) -> Plugin:
     source = parse_source(plugin.source, context.home.root)
     if ref is None:
-        checkouts.ensure_cached(context.git, source, plugin.commit)
+        clones.ensure_cached(context.git, source, plugin.commit)
         return plugin
     repository = context.git.fetch(source, ref)
     commit = context.git.resolve(source, ref)
-    checkouts.ensure_cached(context.git, source, commit)
+    clones.ensure_cached(context.git, source, commit)
     tree = context.git.tree_of(repository, commit)
     return msgspec.structs.replace(plugin, ref=ref, commit=commit, tree=tree)
 
@@ -259,7 +259,7 @@ def _boot_and_judge(trial: Trial, proposed: State) -> None:
     evidence = gates.Evidence(
         node_id=trial.plugin.id,
         source=trial.plugin.source,
-        uv_lock=proposed.uv_lock.decode(),
+        torch_misfit=torch_family.misfit(torch_family.locked_versions(proposed.uv_lock.decode())),
         packages=trial.tx.diff,
         core_impact=trial.tx.core_impact,
         baseline=trial.base.baseline,

@@ -27,9 +27,9 @@ def explained(path: Path) -> Iterator[None]:
         raise explain_os_error(error, path) from error
 
 
-def explain_os_error(error: OSError, path: Path) -> GovError:
+def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
     """The GovError for `error`; unknown ones keep the system's words."""
-    where = error.filename or path
+    where = error.filename or path or "a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return GovError(
             Code.DISK_FULL,

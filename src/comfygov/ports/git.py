@@ -120,7 +120,8 @@ class Git:
     def _check(self, arguments: Sequence[str], cwd: Path, timeout_seconds: float = LOCAL_TIMEOUT_SECONDS) -> str:
         done = self._run(arguments, cwd, timeout_seconds)
         if done.exit_code != 0:
-            raise failure(f"git {arguments[0]} in {cwd}", done)
+            verb = next(word for word in arguments if word[:1].isalpha() and "=" not in word)
+            raise failure(f"git {verb} in {cwd}", done)
         return done.stdout
 
     # -- the object cache ------------------------------------------------------------------------
@@ -229,6 +230,14 @@ class Git:
             if key.endswith(".path")
         }
         return [(path, urls.get(path, ""), commit_id) for _, _, commit_id, path in links]
+
+    def make_repository(self, directory: Path, message: str) -> str:
+        """Turn a directory of files into a repository with one commit, and return the commit."""
+        who = ["-c", "user.name=comfygov", "-c", "user.email=comfygov@localhost", "-c", "commit.gpgsign=false"]
+        self._check(["init", "--quiet"], directory)
+        self._check(["add", "--all"], directory)
+        self._check([*who, "commit", "--quiet", "--message", message], directory)
+        return self._check(["rev-parse", "HEAD"], directory).strip()
 
     # -- checkouts ---------------------------------------------------------------------------------
 

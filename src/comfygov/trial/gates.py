@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from comfygov.model.names import canonical
 from comfygov.model.tx import Difference, Gate
-from comfygov.resolve import torch_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Evidence:
-    """What the trial left behind for the gates. `boot_error` is empty when ComfyUI became ready."""
+    """What the trial left behind for the gates.
+
+    `boot_error` is empty when ComfyUI became ready; `torch_misfit` is what does not fit and the pins that
+    mend it; `install_script` its exit code and last lines.
+    """
 
     node_id: str
     source: str
-    uv_lock: str
+    torch_misfit: tuple[str, tuple[str, ...]] | None
     packages: Difference
     core_impact: Difference
     baseline: Baseline
@@ -67,9 +70,8 @@ def _core_packages(evidence: Evidence) -> Iterator[Gate]:
 
 
 def _torch(evidence: Evidence) -> Iterator[Gate]:
-    found = torch_family.misfit(torch_family.locked_versions(evidence.uv_lock))
-    if found:
-        yield Gate("torch_family", "fail", found[0], found[1])
+    if evidence.torch_misfit:
+        yield Gate("torch_family", "fail", *evidence.torch_misfit)
     else:
         yield Gate("torch_family", "pass", "torch, torchvision and torchaudio fit each other")
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from comfygov.ports.git import Git, parse_source
-from comfygov.truth import checkouts
+from comfygov.ports import clones
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from comfygov.model.state import Plugin
-    from comfygov.truth.home import Home
-    from comfygov.truth.snapshots import State
+    from comfygov.ports.git import Git, Source
 
 
-def make(home: Home, git: Git, state: State, target: Path) -> None:
-    """Clone ComfyUI and every enabled pack of `state` to `target`, borrowing the objects."""
-    pin = state.declared.comfyui
-    origin = git.origin(home.comfyui) or str(home.comfyui)
-    git.clone(home.comfyui, target, pin.commit, origin, shared=True)
+@dataclass(frozen=True)
+class Pack:
+    """A pack at the commit at which the trial shall see it."""
+
+    name: str
+    source: Source
+    commit: str
+
+
+def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Path) -> None:
+    """Clone the ComfyUI checkout and every pack to `target`, borrowing the objects."""
+    git.clone(comfyui, target, commit, git.origin(comfyui) or str(comfyui), shared=True)
     (target / "custom_nodes").mkdir(exist_ok=True)
-    for plugin in state.registry.enabled():
-        _place_pack(home, git, plugin, target / "custom_nodes" / plugin.id)
-
-
-def _place_pack(home: Home, git: Git, plugin: Plugin, target: Path) -> None:
-    source = parse_source(plugin.source, home.root)
-    checkouts.ensure_cached(git, source, plugin.commit)
-    checkouts.place(git, source, plugin.commit, target, shared=True)
+    for pack in packs:
+        clones.ensure_cached(git, pack.source, pack.commit)
+        clones.place(git, pack.source, pack.commit, target / "custom_nodes" / pack.name, shared=True)

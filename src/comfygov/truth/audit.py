@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import socket
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,9 +27,7 @@ def entry(
     txid: str | None = None,
 ) -> AuditEntry:
     """A line to be; it gets its place in the chain when it is appended."""
-    return AuditEntry(
-        clock.now(), actor(), socket.gethostname(), command, action, before, after, reason, approved, txid
-    )
+    return AuditEntry(clock.now(), actor(), os.uname().nodename, command, action, before, after, reason, approved, txid)
 
 
 def actor() -> str:

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import fs
+from comfygov.ports import clones, fs
 from comfygov.ports.git import Git, Source, parse_source
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from comfygov.truth.home import Home
     from comfygov.truth.snapshots import State
-
-MAX_SUBMODULE_DEPTH = 5
 
 
 def targets(home: Home, state: State) -> Iterator[tuple[str, Path, str, str]]:
@@ -62,64 +60,7 @@ def fetch_missing(home: Home, git: Git, state: State) -> None:
             continue
         if checkout.exists() and git.contains(checkout, commit):
             continue
-        ensure_cached(git, parse_source(source_text, home.root), commit)
-
-
-def ensure_cached(git: Git, source: Source, commit: str, depth: int = 0) -> Path:
-    """The cache repository of `source`, with `commit` and its submodules in it."""
-    if not git.has_commit(source, commit):
-        git.fetch(source)
-        git.resolve(source, commit)
-    git.keep(source, commit)
-    repository = git.cache_of(source)
-    if depth < MAX_SUBMODULE_DEPTH:
-        for _, url, sub_commit in git.submodules(repository, commit):
-            ensure_cached(git, submodule_source(source, url), sub_commit, depth + 1)
-    return repository
-
-
-def submodule_source(parent: Source, url: str) -> Source:
-    """The source of a submodule; a relative URL starts at the parent's (git's own rule)."""
-    from pathlib import Path
-
-    if url.startswith(("./", "../")):
-        base = parent.fetch_url.rstrip("/")
-        while url.startswith(("./", "../")):
-            if url.startswith("../"):
-                base = base.rpartition("/")[0]
-                url = url[3:]
-            else:
-                url = url[2:]
-        url = f"{base}/{url}"
-    return parse_source(url, Path("/"))
-
-
-def place(git: Git, source: Source, commit: str, target: Path, *, shared: bool = False) -> None:
-    """Make a new checkout of `commit` at `target`, submodules included. Half of one is removed."""
-    repository = git.cache_of(source)
-    try:
-        git.clone(repository, target, commit, source.public, shared=shared)
-        _place_submodules(git, source, repository, commit, target, shared=shared)
-    except BaseException:
-        fs.remove_tree(target)
-        raise
-
-
-def _place_submodules(git: Git, source: Source, repository: Path, commit: str, target: Path, *, shared: bool) -> None:
-    for path, url, sub_commit in git.submodules(repository, commit):
-        inside = target / path
-        if target.resolve() not in inside.resolve().parents:
-            raise GovError(Code.BAD_SOURCE, f"submodule `{path}` of {source.public} leaves its repository")
-        if git.head(inside) == sub_commit:
-            continue
-        sub_source = submodule_source(source, url)
-        if git.head(inside) is None:
-            if inside.is_dir() and not any(inside.iterdir()):
-                inside.rmdir()
-            place(git, sub_source, sub_commit, inside, shared=shared)
-        else:
-            git.borrow(inside, git.cache_of(sub_source), sub_commit)
-            git.checkout(inside, sub_commit)
+        clones.ensure_cached(git, parse_source(source_text, home.root), commit)
 
 
 def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -> bool:
@@ -137,20 +78,20 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -
     # The home's lock is ours and its last holder is dead: nobody of ours is behind this file.
     (checkout / ".git" / "index.lock").unlink(missing_ok=True)
     if not git.contains(checkout, commit):
-        git.borrow(checkout, ensure_cached(git, source, commit), commit)
+        git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     _rescue_edits(git, checkout, commit, rescue)
     git.checkout(checkout, commit)
-    _place_submodules(git, source, checkout, commit, checkout, shared=False)
+    clones.place_submodules(git, source, checkout, commit, checkout, shared=False)
     return True
 
 
 def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None:
-    ensure_cached(git, source, commit)
+    clones.ensure_cached(git, source, commit)
     # ComfyUI never loads a name that ends in .disabled, whoever starts it.
     staging = checkout.with_name(f".{checkout.name}.staging.disabled")
     fs.remove_tree(staging)
     checkout.parent.mkdir(parents=True, exist_ok=True)
-    place(git, source, commit, staging)
+    clones.place(git, source, commit, staging)
     staging.rename(checkout)
 
 

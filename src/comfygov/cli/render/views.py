@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from comfygov.model.state import Baseline, Plugin
     from comfygov.model.tx import Rejected
+    from comfygov.ops.demo import DemoResult
     from comfygov.ops.history import RollbackResult, SnapshotDetail, SnapshotList, StateDifference
     from comfygov.ops.init import InitResult
     from comfygov.ops.nodes import AddResult, NodeDetail, NodeList, RemoveResult
@@ -188,3 +189,11 @@ def rollback_lines(result: RollbackResult) -> Iterator[str]:
     yield f"production is what {result.target} was, after {result.seconds:.2f} s (snapshot {result.snapshot.id})"
     yield from list(state_difference_lines(result.difference))[1:]
     yield f"back: gov rollback {result.snapshot_pre}"
+
+
+def demo_lines(result: DemoResult) -> Iterator[str]:
+    yield f"picture    {result.picture}"
+    yield f"rollback   {result.rollback_seconds:.3f} s"
+    yield f"home       {result.home}"
+    yield f"look at    gov status --home {result.home}"
+    yield f"           gov tx inspect {result.failed} --home {result.home}"
