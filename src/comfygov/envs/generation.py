@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from comfygov.envs import record
+from comfygov.envs import bytecode, record
 from comfygov.errors import Code, GovError
-from comfygov.ports import clock, fs
+from comfygov.ports import clock, fs, toml
 from comfygov.ports.uv import Interpreter, Uv
 
 SEAL_FILE = "comfygov-generation.json"
 # uv's own lock must not be one inode in two environments; the seal belongs to one generation.
 _NOT_LINKED = frozenset({".lock", SEAL_FILE})
-_LOCAL_WHEEL = re.compile(r'\{ path = "(?P<path>[^"]+)"')
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -32,26 +30,35 @@ class Seal(msgspec.Struct, frozen=True):
     schema_version: int = 1
 
 
-@dataclass(frozen=True)
-class Project:
-    """A directory with the pyproject.toml and uv.lock that an environment is built from."""
-
-    directory: Path
-    uv_lock: bytes
-
-
 def generation_id(uv_lock: bytes, python: Interpreter, project: Path) -> str:
     """The digest of all that decides an environment's content.
 
-    uv.lock covers versions, hashes, groups, indexes and markers. Wheels in a local directory are locked
-    without a hash (field notes on uv, section 10), so their bytes count too.
+    That is each locked package with its sources and hashes, and what the project asks for, whichever
+    group asks. Wheels in a local directory are locked without a hash (field notes on uv, section 10), so
+    their bytes count too.
     """
-    digest = hashlib.sha256(uv_lock)
-    for match in sorted(set(_LOCAL_WHEEL.findall(uv_lock.decode()))):
-        wheel = project / match
-        digest.update(hashlib.sha256(wheel.read_bytes()).digest() if wheel.is_file() else b"missing")
-    digest.update(f"{python.version} {python.build} {python.system} {python.machine}".encode())
-    return digest.hexdigest()[:20]
+    document = toml.loads(uv_lock.decode())
+    packages = document.pop("package", [])
+    root: dict[str, Any] = next((package for package in packages if "virtual" in package.get("source", {})), {})
+    asked = {msgspec.json.encode(entry, order="sorted") for group in _groups(root) for entry in group}
+    local = [wheel["path"] for package in packages for wheel in package.get("wheels", []) if "path" in wheel]
+    document.pop("manifest", None)
+    facts = {
+        "lock": document,
+        "packages": [package for package in packages if package is not root],
+        "asked": sorted(entry.decode() for entry in asked),
+        "local": {path: _sha256(project / path) for path in local},
+        "python": [python.version, python.build, python.system, python.machine],
+    }
+    return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:20]
+
+
+def _groups(root: dict[str, Any]) -> list[list[Any]]:
+    return [root.get("dependencies", []), *root.get("dev-dependencies", {}).values()]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 
 class Generations:
@@ -76,29 +83,35 @@ class Generations:
         return str(self.root.resolve() / generation / "bin" / "python")
 
     def stage(self, project: Path, target: Path, python: Interpreter, base: str | None) -> None:
-        """Build at `target`: hardlinks to generation `base` where there is one, then uv makes it exact.
-
-        Fresh packages get bytecode at once. The result is checked against RECORD: by content for what
-        `base` did not have, by size for the rest. A failure leaves nothing at `target`.
-        """
-        fs.remove_tree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Build an environment for the lock in `project` at `target`; a failure leaves nothing there."""
         try:
-            with fs.explained(target):
-                known = self._start_from(target, python, base)
-                self._uv.sync(project, target)
-                new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
-                self._refuse_damage(target, new)
+            self.begin(target, python, base)
+            self.complete(project, target, python)
         except BaseException:
             fs.remove_tree(target)
             raise
 
-    def _start_from(self, target: Path, python: Interpreter, base: str | None) -> set[str]:
-        if base is None or not self.exists(base) or self.seal_of(base).python != python.path:
-            self._uv.make_venv(target, python.path)
-            return set()
-        fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
-        return set(record.freeze(target))
+    def begin(self, target: Path, python: Interpreter, base: str | None) -> None:
+        """The start of a staging, which needs no lock yet: hardlinks to generation `base`, where there is one."""
+        fs.remove_tree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with fs.explained(target):
+            if base is None or not self.exists(base) or self.seal_of(base).python != python.path:
+                self._uv.make_venv(target, python.path)
+            else:
+                fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
+
+    def complete(self, project: Path, target: Path, python: Interpreter) -> None:
+        """Let uv make a begun staging exact, compile what is new, and check the result against RECORD: by
+        content for what the base did not have, by size for the rest."""
+        known = set(record.freeze(target))
+        with fs.explained(target):
+            # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
+            self._uv.sync(project, target, compile_bytecode=not known)
+            new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
+            if known and new:
+                bytecode.compile_packages(target, new, python)
+            self._refuse_damage(target, new)
 
     def _refuse_damage(self, target: Path, deep_for: frozenset[str]) -> None:
         problems = record.check(target, deep_for=deep_for)

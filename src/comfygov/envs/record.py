@@ -76,6 +76,15 @@ def only(wanted: tuple[str, ...], found: Difference) -> Difference:
     )
 
 
+def files_of(environment: Path, names: frozenset[str], suffix: str) -> Iterator[str]:
+    """Paths of the installed files of the packages `names` that end with `suffix`."""
+    site = site_packages(environment)
+    for name, _, path in dist_infos(environment):
+        if name in names:
+            rows = _rows(Path(path, "RECORD").read_text(encoding="utf-8"))
+            yield from (f"{site}/{file}" for file, _, _ in rows if file.endswith(suffix))
+
+
 def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:
     """Compare every installed file with its RECORD: sizes, and sha256 too for the packages named in
     `deep_for` (None: for all). Returns one line for each file that is missing or different."""

@@ -24,9 +24,7 @@ def plan(
     state: State,
     name: str,
     environment: Path,
-    *,
     timeout_seconds: float | None,
-    packs: tuple[str, ...] | None = None,
 ) -> boot.BootPlan:
     """Make the private tree of `state` in `state/work/NAME-boot` and say how it is to be booted."""
     work = work_directory(context, f"{name}-boot")
@@ -42,13 +40,12 @@ def plan(
     stdout, stderr = (context.home.logs / f"{name}.{stream}.log" for stream in ("stdout", "stderr"))
     for log in (stdout, stderr):
         log.unlink(missing_ok=True)
-    loaded = packs if packs is not None else tuple(plugin.id for plugin in state.registry.enabled())
     return boot.BootPlan(
         python=str(environment / "bin" / "python"),
         environment=environment,
         tree=private,
         work=work,
-        packs=(*command.shipped_packs(private), *loaded),
+        packs=(*command.shipped_packs(private), *(pack.name for pack in enabled)),
         model_paths=model_paths,
         extra_args=(*device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
         sandbox=sandbox.choose(context.config.tx.sandbox),
@@ -67,7 +64,7 @@ def _input_arguments(context: Context) -> tuple[str, ...]:
 def with_baseline(context: Context, state: State, name: str, timeout_seconds: float | None) -> State:
     """`state` with what one boot of it showed; raises BootFailed when ComfyUI does not come up."""
     environment = context.generations.path(state.generation).absolute()
-    boot_plan = plan(context, state, name, environment, timeout_seconds=timeout_seconds)
+    boot_plan = plan(context, state, name, environment, timeout_seconds)
     try:
         with boot.booted(boot_plan) as booted:
             return dataclasses.replace(state, baseline=booted.health)

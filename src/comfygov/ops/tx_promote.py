@@ -199,7 +199,7 @@ def _smoke(context: Context, tx: Transaction, proposed: State, request: PromoteR
         return
     environment = context.generations.path(proposed.generation).absolute()
     with stages.stage("smoke test"):
-        plan = trying.plan(context, proposed, f"{tx.txid}-promote", environment, timeout_seconds=None)
+        plan = trying.plan(context, proposed, f"{tx.txid}-promote", environment, None)
         try:
             failed = [gate for gate in smoke.command(context, plan) if gate.verdict == "fail"]
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -97,11 +98,11 @@ def rerun(context: Context, tx: Transaction) -> Transaction:
 def execute(trial: Trial) -> Transaction:
     """Run an opened trial to its verdict; whatever stops it, the record says so."""
     try:
-        proposed = _propose(trial)
-        if proposed is None:
-            return trial.tx
-        _build_candidate(trial, proposed)
-        _boot_and_judge(trial, proposed)
+        prepared = _prepare(trial)
+        if prepared is None:
+            discard_work(trial.context, trial.tx.txid)
+        else:
+            _boot_and_judge(trial, *prepared)
     except BaseException as error:
         words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
         trial.update(status="failed", ended_at=clock.now(), error=words, candidate_env=None)
@@ -164,11 +165,63 @@ def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plug
     )
 
 
-def _propose(trial: Trial) -> State | None:
-    """The state that promote would commit; None when the resolver says no (the record tells why)."""
+def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
+    """The state that promote would commit, its environment and its private tree.
+
+    None when the resolver says no (the record tells why). What needs no lock is made while uv waits for
+    the index: the tree, and hardlinks where new packages are likely.
+    """
     if trial.declared.malformed:
         _record_conflict(trial, "malformed", _malformed_summary(trial.declared), "")
         return None
+    context, plugin = trial.context, trial.plugin
+    tried = msgspec.structs.replace(
+        plugin, managed_deps=tuple(trial.declared.requirements), enabled=True, promoted=True
+    )
+    state = dataclasses.replace(trial.base, registry=trial.base.registry.with_plugin(tried))
+    with ThreadPoolExecutor(2) as pool:
+        tree = pool.submit(trying.plan, context, state, trial.tx.txid, trial.candidate, trial.timeout_seconds)
+        links: Future[None] | None = None
+        if not requirements.satisfied(trial.declared.requirements, trial.tx.pre_freeze):
+            links = pool.submit(_begin_candidate, trial)
+        proposed = _lock(trial, state)
+        if proposed is None:
+            return None
+        with trial.stages.stage("candidate environment"):
+            _complete_candidate(trial, proposed, links)
+        with trial.stages.stage("private code tree"):
+            plan = tree.result()
+    _record_plan(trial, proposed)
+    return proposed, plan
+
+
+def _begin_candidate(trial: Trial) -> None:
+    trial.context.generations.begin(trial.candidate, trial.context.interpreter, trial.base.generation)
+
+
+def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | None) -> None:
+    """Finish the environment of the trial; a sealed one that fits is used as it is when it is read-only."""
+    generations, read_only = trial.context.generations, _sandbox(trial).protects_environment
+    if links is not None:
+        links.result()
+    if generations.exists(proposed.generation) and read_only:
+        fs.remove_tree(trial.candidate)
+        trial.candidate.parent.mkdir(parents=True, exist_ok=True)
+        trial.candidate.symlink_to(generations.path(proposed.generation))
+        return
+    if links is None:
+        _begin_candidate(trial)
+    generations.complete(trial.work, trial.candidate, trial.context.interpreter)
+    if not read_only:
+        fs.unshare_tree(trial.candidate)
+
+
+def _sandbox(trial: Trial) -> sandbox.Sandbox:
+    return sandbox.choose(trial.context.config.tx.sandbox)
+
+
+def _lock(trial: Trial, state: State) -> State | None:
+    """`state` locked with the pack's group; None, and a conflict report, when nothing solves it."""
     declared = proposed_declaration(trial)
     try:
         with trial.stages.stage("lock"):
@@ -177,14 +230,8 @@ def _propose(trial: Trial) -> State | None:
         form = "malformed" if problem.verdict == "malformed" else "no_solution"
         _record_conflict(trial, form, f"{trial.plugin.id} and what is there exclude each other", problem.uv_text)
         return None
-    plugin = msgspec.structs.replace(
-        trial.plugin, managed_deps=tuple(trial.declared.requirements), enabled=True, promoted=True
-    )
-    registry = trial.base.registry.with_plugin(plugin)
     generation = locking.identify(trial.context, trial.work, uv_lock)
-    return dataclasses.replace(
-        trial.base, pyproject=pyproject, uv_lock=uv_lock, registry=registry, generation=generation
-    )
+    return dataclasses.replace(state, pyproject=pyproject, uv_lock=uv_lock, generation=generation)
 
 
 def proposed_declaration(trial: Trial) -> Declaration:
@@ -211,23 +258,18 @@ def _record_conflict(trial: Trial, form: str, summary: str, uv_text: str) -> Non
     store.save(path, report)
     relative = trial.context.home.relative(path)
     trial.update(status="needs_resolution", ended_at=clock.now(), conflict_report=relative, error=summary)
-    fs.remove_tree(trial.work)
 
 
-def _build_candidate(trial: Trial, proposed: State) -> None:
+def _record_plan(trial: Trial, proposed: State) -> None:
     context = trial.context
-    with trial.stages.stage("candidate environment"):
-        target = trial.candidate
-        context.generations.stage(trial.work, target, context.interpreter, trial.base.generation)
-        if not sandbox.choose(context.config.tx.sandbox).protects_environment:
-            fs.unshare_tree(target)
-    freeze = record.freeze(target)
+    freeze = record.freeze(trial.candidate)
     packages = record.difference(trial.tx.pre_freeze, freeze)
+    core = record.only(context.config.policy.core_packages, packages)
     trial.update(
-        candidate_env=context.home.relative(target),
+        candidate_env=context.home.relative(trial.candidate),
         post_freeze=freeze,
         diff=packages,
-        core_impact=record.only(context.config.policy.core_packages, packages),
+        core_impact=core,
         promotion_plan=PromotionPlan(
             base_snapshot=trial.tx.base_snapshot,
             generation=proposed.generation,
@@ -235,7 +277,7 @@ def _build_candidate(trial: Trial, proposed: State) -> None:
             node_commit_before=_promoted_commit(trial),
             node_commit_after=trial.plugin.commit,
             packages=packages,
-            needs_core_approval=not record.only(context.config.policy.core_packages, packages).empty(),
+            needs_core_approval=not core.empty(),
         ),
     )
 
@@ -251,11 +293,7 @@ def state_digest(state: State) -> str:
     return hashlib.sha256(state.uv_lock + "\n".join(commits).encode()).hexdigest()
 
 
-def _boot_and_judge(trial: Trial, proposed: State) -> None:
-    with trial.stages.stage("private code tree"):
-        plan = trying.plan(
-            trial.context, proposed, trial.tx.txid, trial.candidate, timeout_seconds=trial.timeout_seconds
-        )
+def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     evidence = gates.Evidence(
         node_id=trial.plugin.id,
         source=trial.plugin.source,

@@ -127,17 +127,15 @@ class Uv:
         if done.exit_code != 0:
             raise _failure(f"make an environment on {interpreter}", done)
 
-    def sync(self, project: Path, environment: Path) -> None:
+    def sync(self, project: Path, environment: Path, *, compile_bytecode: bool) -> None:
         """Bring the staging directory `environment` to exactly what `project/uv.lock` says."""
+        arguments = ["sync", "--project", str(project), "--frozen", "--exact", "--all-groups", "--no-install-project"]
         done = self._run(
-            [
-                "sync", "--project", str(project), "--frozen", "--exact", "--all-groups", "--no-install-project",
-                "--compile-bytecode",
-            ],
+            [*arguments, "--compile-bytecode"] if compile_bytecode else arguments,
             cwd=project,
             env={"UV_PROJECT_ENVIRONMENT": str(environment)},
             timeout_seconds=SYNC_TIMEOUT_SECONDS,
-        )  # fmt: skip
+        )
         if done.exit_code != 0:
             raise _failure("install the locked packages", done)
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from comfygov.model.names import canonical
 from comfygov.model.tx import Rejected
 from comfygov.ports import toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from packaging.requirements import Requirement
 
@@ -180,3 +181,19 @@ def suggestion(text: str) -> str:
     fixed = re.sub(r"=>", ">=", re.sub(r"=<", "<=", text))
     fixed = re.sub(r"(?<![=<>!~])=(?!=)", "==", fixed)
     return fixed if fixed != text and parse(fixed) else ""
+
+
+def satisfied(lines: Iterable[str], freeze: tuple[str, ...]) -> bool:
+    """True when the packages of `freeze` meet every requirement in `lines`, as far as one can tell without
+    resolving: a line with a URL or extras counts as not met."""
+    installed = {line.split("==")[0]: line.split("==")[1].split(" ")[0] for line in freeze}
+    for line in lines:
+        wanted = parse(line)
+        if wanted is None or wanted.url or wanted.extras:
+            return False
+        if wanted.marker and not wanted.marker.evaluate():
+            continue
+        version = installed.get(canonical(wanted.name))
+        if version is None or not wanted.specifier.contains(version, prereleases=True):
+            return False
+    return True

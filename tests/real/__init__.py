@@ -1,0 +1,1 @@
+"""The life of a change on a real ComfyUI with real packs."""

@@ -1,0 +1,37 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tools import reference
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_cli_reference_is_fresh() -> None:
+    assert (reference.DOCS / "04_cli_reference.md").read_text() == reference.cli_reference(), (
+        "run: python -m tools.reference"
+    )
+
+
+def test_the_data_contracts_are_fresh() -> None:
+    assert (reference.DOCS / "05_data_contracts.md").read_text() == reference.data_contracts(), (
+        "run: python -m tools.reference"
+    )
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    listed = re.findall(r'^  "([a-z-]+)[>=]', project.split("dependencies = [")[1].split("]")[0], re.MULTILINE)
+    reasons = (ROOT / "docs" / "06_development_workflow.md").read_text()
+    assert listed
+    assert [name for name in listed if f"`{name}`" not in reasons] == []
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
