@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfygov.model.names import canonical
 from comfygov.model.tx import Difference, PackageChange, PackageVersion
@@ -51,7 +51,10 @@ def freeze(environment: Path) -> tuple[str, ...]:
 def _direct_url(path: Path) -> str:
     import msgspec
 
-    data = msgspec.json.decode(path.read_bytes())
+    try:
+        data = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return "unreadable"
     commit = (data.get("vcs_info") or {}).get("commit_id", "")
     return f"{data.get('url', '')}@{commit}" if commit else str(data.get("url", ""))
 
@@ -81,7 +84,7 @@ def files_of(environment: Path, names: frozenset[str], suffix: str) -> Iterator[
     site = site_packages(environment)
     for name, _, path in dist_infos(environment):
         if name in names:
-            rows = _rows(Path(path, "RECORD").read_text(encoding="utf-8"))
+            rows = _rows(Path(path, "RECORD").read_text(encoding="utf-8", errors="replace"))
             yield from (f"{site}/{file}" for file, _, _ in rows if file.endswith(suffix))
 
 
@@ -92,17 +95,22 @@ def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -
     site = site_packages(environment)
     for name, version, path in sorted(dist_infos(environment)):
         deep = deep_for is None or name in deep_for
-        try:
-            text = Path(path, "RECORD").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            problems.append(f"{name} {version}: RECORD is missing")
-            continue
-        problems += [f"{name} {version}: {line}" for line in _check_files(str(site), text, deep=deep)]
+        problems += [f"{name} {version}: {line}" for line in _check_package(str(site), path, deep=deep)]
     return problems
 
 
-def _check_files(site: str, record: str, *, deep: bool) -> Iterator[str]:
-    for file, digest, size in _rows(record):
+def _check_package(site: str, dist_info: str, *, deep: bool) -> list[str]:
+    try:
+        rows = list(_rows(Path(dist_info, "RECORD").read_text(encoding="utf-8")))
+        return list(_check_files(site, rows, deep=deep)) if rows else ["RECORD names no files"]
+    except FileNotFoundError:
+        return ["RECORD is missing"]
+    except (ValueError, OSError) as error:
+        return [f"RECORD cannot be read: {error}"]
+
+
+def _check_files(site: str, rows: list[tuple[str, str, str]], *, deep: bool) -> Iterator[str]:
+    for file, digest, size in rows:
         path = f"{site}/{file}"
         try:
             facts = os.stat(path)  # noqa: PTH116 (40 000 files)

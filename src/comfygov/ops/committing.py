@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -15,17 +16,32 @@ if TYPE_CHECKING:
     from comfygov.truth.snapshots import State
 
 
-def commit_state(
-    context: Context, state: State, origin: Origin, *, approved: tuple[str, ...] = (), restart: bool = False
-) -> SnapshotMeta:
-    """Make `state` production in one atomic step. The lock is held by the caller.
+@dataclass(frozen=True)
+class Committed:
+    """`pre` is the snapshot of what production was, when one was asked for."""
 
-    Everything that can fail is done before head is written. With `restart` a running ComfyUI whose
-    code would change is stopped before and started again after; without, that is refused.
+    meta: SnapshotMeta
+    pre: SnapshotMeta | None
+
+
+def commit_state(
+    context: Context,
+    state: State,
+    origin: Origin,
+    *,
+    before: Origin | None = None,
+    approved: tuple[str, ...] = (),
+    restart: bool = False,
+) -> Committed:
+    """Make `state` production in one atomic step, after a snapshot `before` of what it is now.
+
+    The lock is held by the caller. Everything that can fail is done before head is written. With
+    `restart` a running ComfyUI whose code would change is stopped before and started again after;
+    without, that is refused.
     """
     head = context.snapshots.head()
-    checkouts.refuse_obstacles(context.home, context.git, state)
     checkouts.fetch_missing(context.home, context.git, state)
+    checkouts.refuse_obstacles(context.home, context.git, state)
     locking.ensure_generation(context, state, head.generation if head else None)
     running = _code_under_running(context, state)
     if running and not restart:
@@ -37,12 +53,13 @@ def commit_state(
     if running:
         production.stop(context)
     try:
+        pre = record_snapshot(context, before) if before else None
         meta = _commit(context, state, origin, approved)
     finally:
         if running:
             production.start_again(context, running)
     retain(context)
-    return meta
+    return Committed(meta, pre)
 
 
 def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:

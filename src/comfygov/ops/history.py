@@ -129,10 +129,11 @@ def rollback(context: Context, text: str, *, restart: bool, reason: str) -> Roll
             return RollbackResult(
                 target, None, context.snapshots.meta(head.snapshot), found, changed=False, seconds=_since(started)
             )
-        before = committing.record_snapshot(context, Origin("rollback_pre", f"before going back to {target}"))
+        before = Origin("rollback_pre", f"before going back to {target}")
         origin = Origin("rollback_post", reason or f"back to {target}")
-        meta = committing.commit_state(context, wanted, origin, restart=restart)
-        return RollbackResult(target, before.id, meta, found, changed=True, seconds=_since(started))
+        done = committing.commit_state(context, wanted, origin, before=before, restart=restart)
+        pre = done.pre.id if done.pre else None
+        return RollbackResult(target, pre, done.meta, found, changed=True, seconds=_since(started))
 
 
 def _since(started: float) -> float:

@@ -206,7 +206,7 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
     with stages.stage("first boot (baseline)"):
         state = _first_boot(context, state, request)
     with stages.stage("commit"):
-        meta = committing.commit_state(context, state, Origin("init", "first state"))
+        meta = committing.commit_state(context, state, Origin("init", "first state")).meta
         fs.remove_tree(work)
     return _result(context, meta, stages, created=True, repaired=())
 

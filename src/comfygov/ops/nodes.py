@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from comfygov.envs.record import difference
 from comfygov.errors import Code, GovError
 from comfygov.model.names import NODE_ID_RULE, group_of, id_from_source, is_node_id
 from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
@@ -82,9 +83,10 @@ def add(context: Context, request: AddRequest) -> AddResult:
     if not is_node_id(node_id):
         raise GovError(Code.BAD_ID, f"`{node_id}` cannot be the id of a pack: {NODE_ID_RULE}", "give another with --id")
     _refuse_known(context.head_state().registry, node_id)
-    repository = context.git.fetch(source, request.ref)
-    commit = context.git.resolve(source, request.ref)
-    clones.ensure_cached(context.git, source, commit)
+    with Stages(context.progress).stage("fetch"):
+        repository = context.git.fetch(source, request.ref)
+        commit = context.git.resolve(source, request.ref)
+        clones.ensure_cached(context.git, source, commit)
     _refuse_other_repository(context, repository, commit, node_id)
     plugin = Plugin(
         id=node_id,
@@ -105,7 +107,7 @@ def _register(context: Context, plugin: Plugin, declared: Declared) -> AddResult
         state = context.head_state()
         _refuse_known(state.registry, plugin.id)
         proposed = dataclasses.replace(state, registry=state.registry.with_plugin(plugin))
-        meta = committing.commit_state(context, proposed, Origin("node_add", node_id=plugin.id))
+        meta = committing.commit_state(context, proposed, Origin("node_add", node_id=plugin.id)).meta
     return AddResult(
         plugin=plugin,
         snapshot=meta.id,
@@ -195,7 +197,7 @@ def toggle(context: Context, node_id: str, *, enable: bool) -> ToggleResult:
         changed = msgspec.structs.replace(plugin, enabled=enable)
         proposed = dataclasses.replace(state, registry=state.registry.with_plugin(changed))
         kind: SnapshotKind = "node_enable" if enable else "node_disable"
-        meta = committing.commit_state(context, proposed, Origin(kind, node_id=node_id))
+        meta = committing.commit_state(context, proposed, Origin(kind, node_id=node_id)).meta
         return ToggleResult(changed, meta.id, changed=True)
 
 
@@ -213,24 +215,21 @@ def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -
                 "add --restart, or `gov stop` first",
             )
         proposed = _without(context, state, plugin, stages)
-        before = committing.record_snapshot(
-            context, Origin("remove_pre", f"before removing {node_id}", node_id=node_id)
-        )
+        before = Origin("remove_pre", f"before removing {node_id}", node_id=node_id)
+        after = Origin("remove_post", node_id=node_id)
         with stages.stage("commit"):
-            meta = committing.commit_state(context, proposed, Origin("remove_post", node_id=node_id), restart=restart)
+            done = committing.commit_state(context, proposed, after, before=before, restart=restart)
         fs.remove_tree(context.home.work / _remove_work(node_id))
         rescued = _purge(context, plugin) if purge_code else ""
-        seals = context.generations.seal_of
-        from comfygov.envs.record import difference
-
+        packages = [context.generations.seal_of(name).packages for name in (state.generation, done.meta.generation)]
         return RemoveResult(
-            node_id,
-            before.id,
-            meta,
-            difference(seals(state.generation).packages, seals(meta.generation).packages),
-            purge_code,
-            rescued,
-            stages.seconds,
+            node_id=node_id,
+            snapshot_pre=done.pre.id if done.pre else "",
+            snapshot=done.meta,
+            packages=difference(*packages),
+            purged=purge_code,
+            rescued=rescued,
+            stage_seconds=stages.seconds,
         )
 
 

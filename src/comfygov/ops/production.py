@@ -191,21 +191,23 @@ def _refuse_taken_port(listening: Listening) -> None:
 
 
 def attend(context: Context, launched: Launched) -> Started:
-    """Wait for a ComfyUI in the foreground; Ctrl-C and SIGTERM end it as `gov stop` would."""
+    """Wait for a ComfyUI in the foreground; Ctrl-C, SIGTERM and a closed terminal end it as `gov stop` would."""
 
     def hand_on(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, hand_on)
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         exit_code = launched.service.child.wait()
-        return Started(launched.record, launched.url, exit_code=exit_code)
     except KeyboardInterrupt:
         launched.service.stop(signal.SIGINT, STOP_GRACE_SECONDS)
-        return Started(launched.record, launched.url, exit_code=0)
+        exit_code = 0
     finally:
-        signal.signal(signal.SIGTERM, before)
-        context.home.run_file.unlink(missing_ok=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if launched.service.exit_code() is not None:
+            context.home.run_file.unlink(missing_ok=True)
+    return Started(launched.record, launched.url, exit_code=exit_code)
 
 
 def stop(context: Context) -> Stopped:

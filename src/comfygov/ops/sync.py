@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from comfygov.ops import locking
+from comfygov.errors import Code, GovError
+from comfygov.ops import locking, production
 from comfygov.ops.context import changing
 from comfygov.ports import fs
 from comfygov.truth import checkouts, commit
@@ -35,20 +36,25 @@ def repair(context: Context) -> SyncResult:
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
-    checkouts.refuse_obstacles(context.home, context.git, state)
     checkouts.fetch_missing(context.home, context.git, state)
+    checkouts.refuse_obstacles(context.home, context.git, state)
     if any(line.startswith("environment") for line in found):
-        _set_aside(context, state.generation)
+        _take_away(context, state.generation)
     locking.ensure_generation(context, state, None)
     commit.materialise(context.home, context.git, state)
     return SyncResult(head.snapshot, tuple(found))
 
 
-def _set_aside(context: Context, generation: str) -> None:
-    """A damaged generation is rebuilt under its name; what runs from it keeps its files until it ends."""
-    path = context.generations.path(generation)
-    if path.exists():
-        fs.remove_tree(path)
+def _take_away(context: Context, generation: str) -> None:
+    """A damaged generation is rebuilt under its name, but never under a ComfyUI that runs from it."""
+    running = production.running(context)
+    if running is not None and running.generation == generation:
+        raise GovError(
+            Code.RUNNING,
+            f"ComfyUI (pid {running.pid}) runs from the environment that is to be rebuilt",
+            "gov stop first",
+        )
+    fs.remove_tree(context.generations.path(generation))
 
 
 def drift(context: Context, state: State, *, thorough: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from comfygov.ops.context import work_directory
 from comfygov.ops.production import device_arguments
 from comfygov.ports import fs
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import recorded_source
 from comfygov.trial import boot, command, sandbox, tree
 from comfygov.truth.commit import model_paths_text
 
@@ -30,8 +30,7 @@ def plan(
     work = work_directory(context, f"{name}-boot")
     private = work / "ComfyUI"
     enabled = [
-        tree.Pack(plugin.id, parse_source(plugin.source, context.home.root), plugin.commit)
-        for plugin in state.registry.enabled()
+        tree.Pack(plugin.id, recorded_source(plugin.source), plugin.commit) for plugin in state.registry.enabled()
     ]
     tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private)
     model_paths = work / "extra_model_paths.yaml"

@@ -13,7 +13,7 @@ from comfygov.model.tx import Promotion, Transaction
 from comfygov.ops import committing, smoke, trying, tx_run
 from comfygov.ops.context import changing, discard_work
 from comfygov.ports import fs
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.truth import audit
 from comfygov.truth.snapshots import Origin
@@ -124,17 +124,20 @@ def _promote(
         _seal_candidate(context, tx, proposed)
     _smoke(context, tx, proposed, request, stages)
     with stages.stage("commit"):
-        before = committing.record_snapshot(context, Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id))
+        before = Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id)
         approved = tuple(tx.core_impact.lines())
         who = audit.actor() if approved else None
         origin = Origin("promote_post", request.reason, tx.txid, tx.node_id, who)
-        after = committing.commit_state(context, proposed, origin, approved=approved, restart=request.restart)
-        promotion = Promotion("promoted", request.reason, who, approved, before.id, after.id)
+        done = committing.commit_state(
+            context, proposed, origin, before=before, approved=approved, restart=request.restart
+        )
+        pre = done.pre.id if done.pre else None
+        promotion = Promotion("promoted", request.reason, who, approved, pre, done.meta.id)
         tx = context.transactions.save(
             msgspec.structs.replace(tx, status="promoted", promotion=promotion, candidate_env=None)
         )
         discard_work(context, tx.txid)
-    return PromoteResult(tx, after, stages.seconds, retried)
+    return PromoteResult(tx, done.meta, stages.seconds, retried)
 
 
 def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
@@ -146,7 +149,7 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
     plugin = head.registry.get(tx.node_id)
     if plugin is None:
         raise GovError(Code.WRONG_STATE, f"{tx.node_id} is no longer registered", f"gov tx abort {tx.txid}")
-    git, source = context.git, parse_source(plugin.source, context.home.root)
+    git, source = context.git, recorded_source(plugin.source)
     proposed = dataclasses.replace(
         head,
         pyproject=(work / "pyproject.toml").read_bytes(),

@@ -17,7 +17,7 @@ from comfygov.model.tx import ConflictReport, Logs, Observed, PromotionPlan, Tra
 from comfygov.ops import locking, smoke, trying
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, clones, fs, process
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, gates, sandbox
@@ -123,7 +123,7 @@ def unknown_node(context: Context, node_id: str) -> GovError:
 
 
 def _at_ref(context: Context, plugin: Plugin, ref: str | None) -> Plugin:
-    source = parse_source(plugin.source, context.home.root)
+    source = recorded_source(plugin.source)
     if ref is None:
         clones.ensure_cached(context.git, source, plugin.commit)
         return plugin
@@ -136,7 +136,7 @@ def _at_ref(context: Context, plugin: Plugin, ref: str | None) -> Plugin:
 
 def read_declared(context: Context, plugin: Plugin) -> Declared:
     """What the pack asks for at the commit that is to be tried."""
-    repository = context.git.cache_of(parse_source(plugin.source, context.home.root))
+    repository = context.git.cache_of(recorded_source(plugin.source))
     return requirements.read_declared(lambda path: context.git.show(repository, plugin.commit, path))
 
 

@@ -25,21 +25,35 @@ def ensure_cached(git: Git, source: Source, commit: str, depth: int = 0) -> Path
 
 
 def submodule_source(parent: Source, url: str) -> Source:
-    """The source of a submodule; a relative URL starts at the parent's (git's own rule)."""
+    """The source of a submodule; a relative URL starts at the parent's (git's own rule).
+
+    A pack from elsewhere may not name a folder of this machine (compare CVE-2022-39253).
+    """
     if url.startswith(("./", "../")):
         base = parent.fetch_url.rstrip("/")
         while url.startswith(("./", "../")):
-            if url.startswith("../"):
-                base = base.rpartition("/")[0]
-                url = url[3:]
-            else:
-                url = url[2:]
-        url = f"{base}/{url}"
-    return parse_source(url, Path("/"))
+            step = 3 if url.startswith("../") else 2
+            base = _parent_of(base) if step == 3 else base
+            url = url[step:]
+        url = f"{base}{url}" if base.endswith(":") else f"{base}/{url}"
+    source = parse_source(url, Path("/"))
+    if source.local and not parent.local:
+        raise GovError(Code.BAD_SOURCE, f"{parent.public} has a submodule that names a folder of this machine")
+    return source
+
+
+def _parent_of(base: str) -> str:
+    """`https://host/a/b` -> `https://host/a`; `git@host:a` -> `git@host:`."""
+    if "/" in base.partition("://")[2] or ("://" not in base and "/" in base):
+        return base.rpartition("/")[0]
+    head, colon, _ = base.rpartition(":")
+    return f"{head}:" if colon and "://" not in base else ""
 
 
 def place(git: Git, source: Source, commit: str, target: Path, *, shared: bool = False) -> None:
     """Make a new checkout of `commit` at `target`, submodules included. Half of one is removed."""
+    if target.is_symlink() or (target.exists() and any(target.iterdir())):
+        raise GovError(Code.LOCAL_EDITS, f"{target} is in the way: it is not empty", "move it aside")
     repository = git.cache_of(source)
     try:
         git.clone(repository, target, commit, source.public, shared=shared)
@@ -47,6 +61,15 @@ def place(git: Git, source: Source, commit: str, target: Path, *, shared: bool =
     except BaseException:
         fs.remove_tree(target)
         raise
+
+
+def in_place(git: Git, checkout: Path, commit: str) -> bool:
+    """True when the checkout and all its submodules are at their commits and no git died there."""
+    if git.head(checkout) != commit or any((checkout / ".git").glob("*.lock")):
+        return False
+    if not (checkout / ".gitmodules").is_file():
+        return True
+    return all(in_place(git, checkout / path, sub) for path, _, sub in git.submodules(checkout, commit))
 
 
 def place_submodules(git: Git, source: Source, repository: Path, commit: str, target: Path, *, shared: bool) -> None:

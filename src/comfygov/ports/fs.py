@@ -165,12 +165,14 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(doomed, onerror=_make_writable_and_retry)
 
 
-def _make_writable_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
-    parent = os.path.dirname(path)  # noqa: PTH120
-    os.chmod(parent, stat.S_IRWXU)  # noqa: PTH101
-    if not os.path.islink(path):  # noqa: PTH114
+def _make_writable_and_retry(_function: Callable[[str], object], path: str, _error: object) -> None:
+    """Folders that packs made unreadable or read-only are opened up; the rest is an error as it was."""
+    os.chmod(os.path.dirname(path), stat.S_IRWXU)  # noqa: PTH101, PTH120
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
         os.chmod(path, stat.S_IRWXU)  # noqa: PTH101
-    function(path)
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)  # noqa: PTH108
 
 
 def free_bytes(path: Path) -> int:

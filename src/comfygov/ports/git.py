@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import lock, process
+from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["Git", "Source", "parse_source", "recorded_source", "without_credentials"]
+
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
-_ALLOWED_PROTOCOLS = "https:http:ssh:file"
-_SCP_FORM = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:].*")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NETWORK_WORDS = re.compile(
     r"could not resolve|unable to access|connection (refused|timed out|reset)|network is unreachable|"
@@ -32,61 +31,15 @@ _NETWORK_WORDS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a repository comes from. `fetch_url` may hold credentials; `public` never does."""
-
-    fetch_url: str
-    public: str
-    local: bool
+# Each of these would make git look at another repository than the one that we mean.
+_REDIRECTING = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"),
+)
 
 
-def parse_source(text: str, base: Path) -> Source:
-    """Judge a git URL or a local path before git sees it.
-
-    Raises `bad_source` for anything that git could take for an option or a helper.
-    """
-    if not text or text.startswith("-") or any(ord(c) < 32 for c in text):
-        raise _bad_source(text, "it could be taken for an option")
-    if "::" in text:
-        raise _bad_source(text, "it names a git helper")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        return _parse_url(text)
-    if _SCP_FORM.fullmatch(text) and not (base / text).exists():
-        return Source(text, text, local=False)
-    path = (base / Path(text).expanduser()).resolve()
-    if not path.is_dir():
-        raise GovError(Code.BAD_SOURCE, f"`{text}` is neither a git URL nor a directory", "check the spelling")
-    return Source(str(path), str(path), local=True)
-
-
-def _parse_url(text: str) -> Source:
-    parts = urlsplit(text)
-    if parts.scheme not in _ALLOWED_PROTOCOLS.split(":"):
-        raise _bad_source(text, f"the protocol `{parts.scheme}` is not allowed")
-    if (parts.hostname or "").startswith("-") or parts.path.startswith("-"):
-        raise _bad_source(text, "it could be taken for an option")
-    host = parts.hostname or ""
-    keep_user = parts.scheme == "ssh" and parts.username and not parts.password
-    netloc = f"{parts.username}@{host}" if keep_user else host
-    if parts.port:
-        netloc += f":{parts.port}"
-    public = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
-    return Source(text, public, local=parts.scheme == "file")
-
-
-def _bad_source(text: str, reason: str) -> GovError:
-    shown = without_credentials(text)
-    return GovError(
-        Code.BAD_SOURCE,
-        f"`{shown}` is not taken as a git source: {reason}",
-        "give an https or ssh URL, or a directory",
-    )
-
-
-def without_credentials(text: str) -> str:
-    """`text` with the user part of every URL in it removed."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+_CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
+_FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 
 
 class Git:
@@ -100,22 +53,28 @@ class Git:
         arguments: Sequence[str],
         cwd: Path | None = None,
         timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
+        env: dict[str, str | None] | None = None,
     ) -> process.Completed:
-        settings = {
+        settings: dict[str, str | None] = {
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": _ALLOWED_PROTOCOLS,
+            "GIT_ALLOW_PROTOCOL": ALLOWED_PROTOCOLS,
             "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
-            "GIT_DIR": None,
-            "GIT_WORK_TREE": None,
-            "GIT_INDEX_FILE": None,
+            **dict.fromkeys(_REDIRECTING),
+            **(env or {}),
             "LC_ALL": "C",
         }
         argv = [
             "git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
-            "-c", "core.fsmonitor=false", *arguments,
+            "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=all", *arguments,
         ]  # fmt: skip
-        return process.run(argv, cwd=cwd, env=process.child_environment(settings), timeout_seconds=timeout_seconds)
+        return process.run(
+            argv,
+            cwd=cwd,
+            env=process.child_environment(settings),
+            timeout_seconds=timeout_seconds,
+            errors="surrogateescape",
+        )
 
     def _check(self, arguments: Sequence[str], cwd: Path, timeout_seconds: float = LOCAL_TIMEOUT_SECONDS) -> str:
         done = self._run(arguments, cwd, timeout_seconds)
@@ -152,7 +111,7 @@ class Git:
 
     def _fetch(self, source: Source, options: Sequence[str], refspecs: Sequence[str]) -> process.Completed:
         return self._run(
-            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *options, "--", source.fetch_url, *refspecs],
+            ["fetch", *_FETCH_OPTIONS, *options, "--", source.fetch_url, *refspecs],
             self.cache_of(source),
             FETCH_TIMEOUT_SECONDS,
         )
@@ -186,7 +145,7 @@ class Git:
 
     def _no_such_ref(self, source: Source, ref: str | None) -> GovError:
         if ref is None:
-            return GovError(Code.REF_NOT_FOUND, f"{source.public} has no commit yet", "give a repository with commits")
+            return GovError(Code.REF_NOT_FOUND, f"{source.public} has no default branch", "name a branch with --ref")
         listed = self._check(["for-each-ref", "--format=%(refname)", "refs/source"], self.cache_of(source))
         names = [re.sub(r"^refs/source/(heads|tags)/", "", line) for line in listed.split()]
         import difflib
@@ -222,14 +181,16 @@ class Git:
         links = [line.split(None, 3) for line in listed if line.startswith("160000 ")]
         if not links:
             return []
-        done = self._run(["config", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\."], repository)
-        values = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+        arguments = ["config", "-z", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\."]
+        entries = self._run(arguments, repository).stdout.split("\0")
+        values = dict(entry.split("\n", 1) for entry in entries if "\n" in entry)
         urls = {
             value: values.get(key.removesuffix(".path") + ".url", "")
             for key, value in values.items()
             if key.endswith(".path")
         }
-        return [(path, urls.get(path, ""), commit_id) for _, _, commit_id, path in links]
+        # A link that .gitmodules does not know is common in packs: git itself leaves the folder empty.
+        return [(path, urls[path], commit_id) for _, _, commit_id, path in links if urls.get(path)]
 
     def make_repository(self, directory: Path, message: str) -> str:
         """Turn a directory of files into a repository with one commit, and return the commit."""
@@ -245,7 +206,18 @@ class Git:
         """Make a checkout of `commit` at `target`. `shared` borrows the objects: for short-lived trees."""
         how = ["--shared"] if shared else ["--local"]
         self._check(
-            ["clone", "--quiet", *how, "--no-checkout", "--no-tags", "--", str(repository), str(target)],
+            [
+                "clone",
+                "--quiet",
+                *how,
+                "--origin",
+                "origin",
+                "--no-checkout",
+                "--no-tags",
+                "--",
+                str(repository),
+                str(target),
+            ],
             target.parent,
         )
         self._check(["remote", "set-url", "--", "origin", origin], target)
@@ -256,10 +228,7 @@ class Git:
         """Make `commit` of the cache known in an existing checkout."""
         if not self.contains(checkout, commit):
             refspec = f"{commit}:refs/comfygov/keep/{commit}"
-            self._check(
-                ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(repository), refspec],
-                checkout,
-            )
+            self._check(["fetch", *_FETCH_OPTIONS, "--", str(repository), refspec], checkout)
 
     def contains(self, checkout: Path, commit: str) -> bool:
         return self._run(["cat-file", "-e", f"{commit}^{{commit}}"], checkout).exit_code == 0
@@ -279,7 +248,8 @@ class Git:
             return fast
         if not (checkout / ".git").exists():
             return None
-        done = self._run(["rev-parse", "--verify", "HEAD^{commit}"], checkout)
+        ceiling: dict[str, str | None] = {"GIT_CEILING_DIRECTORIES": str(checkout.resolve().parent)}
+        done = self._run(["rev-parse", "--verify", "HEAD^{commit}"], checkout.resolve(), env=ceiling)
         return done.stdout.strip() if done.exit_code == 0 else None
 
     def origin(self, checkout: Path) -> str:
@@ -288,7 +258,7 @@ class Git:
 
     def edited(self, checkout: Path) -> list[str]:
         """Tracked files whose content differs from the commit that is checked out."""
-        out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=none", "HEAD", "--"], checkout)
+        out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=untracked", "HEAD", "--"], checkout)
         return [name for name in out.split("\0") if name]
 
     def untracked(self, checkout: Path, *, ignored: bool) -> list[str]:
@@ -299,19 +269,32 @@ class Git:
         return [name for name in self._check(arguments, checkout).split("\0") if name]
 
     def collisions(self, checkout: Path, commit: str) -> list[str]:
-        """Files of the user's that a checkout of `commit` would overwrite: not tracked now, there on
-        disk, and different from what the commit has."""
-        out = self._check(["diff", "--name-only", "--diff-filter=A", "-z", "HEAD", commit, "--"], checkout)
-        return [name for name in out.split("\0") if name and self._differs(checkout, commit, name)]
+        """What of the user's a checkout of `commit` would overwrite: untracked, there on disk where the
+        commit has a new file or its folder, and different from it."""
+        arguments = ["diff", "--name-only", "--no-renames", "--diff-filter=A", "-z", "HEAD", commit, "--"]
+        new = [name for name in self._check(arguments, checkout).split("\0") if name]
+        found = {hit for name in new for hit in self._in_the_way(checkout, commit, name)}
+        return sorted(found)
 
-    def _differs(self, checkout: Path, commit: str, name: str) -> bool:
+    def _in_the_way(self, checkout: Path, commit: str, name: str) -> list[str]:
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            parent = "/".join(parts[:depth])
+            path = checkout / parent
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+                return self._untracked_below(checkout, parent)
         path = checkout / name
         if not os.path.lexists(path):
-            return False
-        wanted = self._check(["rev-parse", f"{commit}:{name}"], checkout).strip()
-        if path.is_symlink() or not path.is_file():
-            return True
-        return self._check(["hash-object", "--", name], checkout).strip() != wanted
+            return []
+        if path.is_dir() and not path.is_symlink():
+            return self._untracked_below(checkout, name)
+        same = not path.is_symlink() and self.hash_file(checkout, name) == self.blob_of(checkout, commit, name)
+        return [] if same else self._untracked_below(checkout, name)
+
+    def _untracked_below(self, checkout: Path, name: str) -> list[str]:
+        """`name`, or what is below it, as far as git does not track it."""
+        out = self._check(["ls-files", "-z", "--others", "--", f":(literal){name}"], checkout)
+        return [found for found in out.split("\0") if found]
 
     def blob_of(self, checkout: Path, commit: str, name: str) -> str | None:
         done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:{name}"], checkout)
@@ -351,6 +334,8 @@ def fetch_failure(source: Source, done: process.Completed) -> GovError:
             f"git config --global --add safe.directory {source.public}",
             words,
         )
+    if "couldn't find remote ref HEAD" in done.words:
+        return GovError(Code.REF_NOT_FOUND, f"{source.public} has no commit yet", "commit something there first", words)
     if source.local:
         return GovError(
             Code.BAD_SOURCE,

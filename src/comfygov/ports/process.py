@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+_is_subreaper = False
+
 RUN_ID_VARIABLE = "COMFYGOV_RUN_ID"
 """Every process that a ComfyUI of ours starts inherits this; it is how stragglers are found."""
 
+_PIPE_SECONDS = 2.0
 # Each of these has silently redirected uv, pip or Python once (field notes on uv, section 11).
 _SCRUBBED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
 _SCRUBBED = frozenset({"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "__PYVENV_LAUNCHER__"})
@@ -52,7 +55,8 @@ class Completed:
     @property
     def words(self) -> str:
         """What it said, standard error first: that is where tools explain themselves."""
-        return (self.stderr.strip() + "\n" + self.stdout.strip()).strip()
+        said = (self.stderr.strip() + "\n" + self.stdout.strip()).strip()
+        return said.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def run(
@@ -61,8 +65,11 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout_seconds: float = 60.0,
+    errors: str = "replace",
 ) -> Completed:
     """Run a child to its end and return what it said. A bad exit code is the caller's to judge.
+
+    `errors` says what becomes of bytes that are no UTF-8 (file names need `surrogateescape`).
 
     Raises GovError `timeout` (after killing the child's process group) and `tool_missing`.
     """
@@ -76,11 +83,11 @@ def run(
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            errors="replace",
+            errors=errors,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise GovError(Code.TOOL_MISSING, f"`{argv[0]}` is not there", "run `gov doctor`") from error
+    except OSError as error:
+        raise _cannot_start(argv[0], cwd, error) from error
     try:
         stdout, stderr = child.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired as error:
@@ -95,12 +102,27 @@ def run(
     return Completed(tuple(argv), child.returncode, stdout, stderr)
 
 
+def _cannot_start(program: str, cwd: Path | None, error: OSError) -> GovError:
+    if cwd is not None and not cwd.is_dir():
+        return GovError(Code.TOOL_FAILED, f"`{program}` cannot start in {cwd}: there is no such directory")
+    if isinstance(error, FileNotFoundError):
+        return GovError(Code.TOOL_MISSING, f"`{program}` is not there", "install it, or put it on PATH")
+    return GovError(Code.TOOL_FAILED, f"`{program}` cannot be started: {error.strerror}")
+
+
 def _kill_group(child: subprocess.Popen[str]) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    child.communicate()
+    try:
+        child.communicate(timeout=_PIPE_SECONDS)
+    except subprocess.TimeoutExpired:
+        # Somebody who left the group holds the pipes; they are ours to close, not to wait for.
+        for pipe in (child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
+        child.wait(_PIPE_SECONDS)
 
 
 @dataclass
@@ -109,6 +131,7 @@ class Service:
 
     child: subprocess.Popen[bytes]
     run_id: str
+    started: float = field(default_factory=time.time)
 
     @property
     def pid(self) -> int:
@@ -127,7 +150,7 @@ class Service:
 
     def stop(self, first_signal: int, grace_seconds: float) -> int:
         """End the whole tree: `first_signal`, then SIGKILL after the grace. Returns the exit code."""
-        end_tree(self.pid, self.run_id, first_signal, grace_seconds, reap=self.child.poll)
+        end_tree(self.pid, self.run_id, first_signal, grace_seconds, reap=self.child.poll, since=self.started)
         return self.child.wait(10)
 
 
@@ -186,18 +209,33 @@ def is_same_process(pid: int, started: float) -> bool:
     return found is not None and abs(found - started) < 2.0
 
 
+def _adopted(since: float) -> set[int]:
+    """Children of ours that we did not start: a subreaper inherits them, with all that they started."""
+    import psutil
+
+    if not _is_subreaper:
+        return set()
+    found: set[int] = set()
+    for child in psutil.Process().children():
+        if child.create_time() >= since - 1.0 and os.getsid(child.pid) != os.getsid(0):
+            found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
+    return found
+
+
 def become_subreaper() -> None:
     """Make orphans of our children ours (Linux), so that a daemonised grandchild cannot leave the tree."""
     import ctypes
     import sys
 
+    global _is_subreaper  # noqa: PLW0603 (a fact about this process)
     if sys.platform == "linux":
         set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+        _is_subreaper = ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
 
 
-def members(pid: int, run_id: str) -> set[int]:
-    """All living processes of a tree: descendants of `pid`, its session, and whoever carries `run_id`."""
+def members(pid: int, run_id: str, since: float | None = None) -> set[int]:
+    """All living processes of a tree: descendants of `pid`, its session, whoever carries `run_id`, and
+    (for a subreaper) orphans that became our children after `since`."""
     import psutil
 
     found: set[int] = set()
@@ -207,6 +245,7 @@ def members(pid: int, run_id: str) -> set[int]:
         found.update(child.pid for child in root.children(recursive=True))
     except psutil.Error:
         pass
+    found |= _adopted(since) if since is not None else set()
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == pid or process.environ().get(RUN_ID_VARIABLE) == run_id:
@@ -223,6 +262,7 @@ def end_tree(
     grace_seconds: float,
     *,
     reap: Callable[[], int | None] | None = None,
+    since: float | None = None,
 ) -> None:
     """Signal the tree's root, wait, then kill every member until none is left (bounded)."""
     _send(pid, first_signal)
@@ -230,7 +270,7 @@ def end_tree(
     while time.monotonic() < deadline and _root_lives(pid, reap):
         time.sleep(0.02)
     for _ in range(50):
-        left = members(pid, run_id)
+        left = members(pid, run_id, since)
         if not left:
             return
         for member in left:

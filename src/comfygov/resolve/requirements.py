@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-MAX_INCLUDE_DEPTH = 10
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _INCLUDE = re.compile(r"(?:-r|--requirement)[=\s]*(?P<file>.+)")
 _HASH_OPTION = re.compile(r"\s--hash[=\s]\S+")
@@ -45,6 +44,7 @@ class Declared:
     requires_comfyui: str = ""
     has_install_script: bool = False
     of_comfyui: bool = False
+    files: set[str] = field(default_factory=set)
 
 
 def read_declared(read_file: ReadFile) -> Declared:
@@ -52,7 +52,7 @@ def read_declared(read_file: ReadFile) -> Declared:
     declared = Declared(has_install_script=read_file("install.py") is not None)
     project = _read_pyproject(read_file, declared)
     if read_file("requirements.txt") is not None:
-        _read_requirements_file(read_file, "requirements.txt", declared, depth=0)
+        _read_requirements_file(read_file, "requirements.txt", declared)
     else:
         dependencies = project.get("dependencies")
         for number, text in enumerate(dependencies if isinstance(dependencies, list) else (), start=1):
@@ -69,35 +69,41 @@ def _read_pyproject(read_file: ReadFile, declared: Declared) -> dict[str, object
     except toml.TOMLDecodeError as error:
         declared.rejected.append(Rejected("pyproject.toml", 0, "", f"not valid TOML: {error}"))
         return {}
-    project = document.get("project") or {}
-    comfy = (document.get("tool") or {}).get("comfy") or {}
+    project = _table(document, "project")
     declared.requires_python = str(project.get("requires-python") or "")
-    declared.requires_comfyui = str(comfy.get("requires-comfyui") or "")
-    return project if isinstance(project, dict) else {}
+    declared.requires_comfyui = str(_table(_table(document, "tool"), "comfy").get("requires-comfyui") or "")
+    return project
+
+
+def _table(document: dict[str, object], name: str) -> dict[str, object]:
+    found = document.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def read_requirements_text(text: str, name: str) -> Declared:
     """The same for one text on its own (ComfyUI's requirements.txt)."""
     declared = Declared(of_comfyui=True)
-    _read_requirements_file(lambda path: text if path == name else None, name, declared, depth=0)
+    _read_requirements_file(lambda path: text if path == name else None, name, declared)
     return declared
 
 
-def _read_requirements_file(read_file: ReadFile, name: str, declared: Declared, depth: int) -> None:
-    text = read_file(name)
-    if text is None:
-        declared.malformed.append(Rejected(name, 0, "", "the file is not there"))
-        return
-    for number, line in _logical_lines(text):
+def _read_requirements_file(read_file: ReadFile, name: str, declared: Declared) -> None:
+    """Take the lines of the file `name` and of what it includes; each file is read once."""
+    declared.files.add(name)
+    for number, line in _logical_lines(read_file(name) or ""):
         include = _INCLUDE.fullmatch(line)
         if not include:
             _take(declared, name, number, line)
             continue
         included = _inside(name, include["file"].strip())
-        if included is None or depth >= MAX_INCLUDE_DEPTH:
+        if included is None:
             declared.rejected.append(Rejected(name, number, line, "it includes a file outside of the pack"))
+        elif included in declared.files:
+            continue
+        elif read_file(included) is None:
+            declared.malformed.append(Rejected(name, number, line, f"including `{included}`, which is not there"))
         else:
-            _read_requirements_file(read_file, included, declared, depth + 1)
+            _read_requirements_file(read_file, included, declared)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -118,6 +124,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _inside(including: str, file: str) -> str | None:
+    if "://" in file:
+        return None
     parts: list[str] = []
     for part in (PurePosixPath(including).parent / file.replace("\\", "/")).parts:
         if part == ".." and not parts:
@@ -136,7 +144,7 @@ def _take(declared: Declared, file: str, number: int, line: str) -> None:
         return
     text = _HASH_OPTION.sub("", line)
     text, option, rest = text.partition(" --")
-    if option:
+    if option and rest.strip():
         declared.rejected.append(
             Rejected(file, number, line, f"the option --{rest.split()[0]} is not taken, the requirement is")
         )
@@ -145,7 +153,7 @@ def _take(declared: Declared, file: str, number: int, line: str) -> None:
         reason = "a URL or path without a name is not taken" if _is_bare_url(text) else "not a requirement"
         where = declared.rejected if _is_bare_url(text) else declared.malformed
         where.append(Rejected(file, number, line, reason))
-    elif requirement.name.lower() in _NOT_A_DEPENDENCY and not declared.of_comfyui:
+    elif canonical(requirement.name) in _NOT_A_DEPENDENCY and not declared.of_comfyui:
         declared.rejected.append(Rejected(file, number, line, "ComfyUI itself decides this package"))
     elif text.strip() not in declared.requirements:
         declared.requirements.append(text.strip())

@@ -21,7 +21,7 @@ def backend_for(choice: str, system: str) -> str:
         choice = detect(system)
     if choice in ("skip", "") or (choice == "cpu" and system == "darwin"):
         return ""
-    if choice == "cpu" or re.fullmatch(r"cu\d{3}|rocm\d+\.\d+", choice):
+    if choice == "cpu" or re.fullmatch(r"cu[0-9]{3}|rocm[0-9]+\.[0-9]+", choice):
         return choice
     raise GovError(Code.USAGE, f"`{choice}` is no torch build", "--install-torch auto|cpu|skip|cuNNN|rocmN.N")
 
@@ -41,8 +41,11 @@ def nvidia_driver() -> int | None:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
-    done = process.run([tool, "--query-gpu=driver_version", "--format=csv,noheader"], timeout_seconds=20)
-    match = re.match(r"\s*(\d+)\.", done.stdout)
+    try:
+        done = process.run([tool, "--query-gpu=driver_version", "--format=csv,noheader"], timeout_seconds=20)
+    except GovError:
+        return None
+    match = re.match(r"\s*([0-9]+)\.", done.stdout)
     return int(match[1]) if done.exit_code == 0 and match else None
 
 

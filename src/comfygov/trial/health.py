@@ -16,7 +16,11 @@ _TIMING = re.compile(
 )
 _CANNOT_IMPORT = re.compile(r"Cannot import (?P<path>.+?) module for custom nodes: (?P<reason>.*)")
 _SKIPPED = re.compile(r"Skip (?P<path>.+?) module for custom nodes due to (?P<reason>.*)")
+_NO_EXTENSION = re.compile(r"comfy_entrypoint in (?P<path>\S+) (?P<reason>(is|did) not .+), skipping")
+_ENTRY_RAISED = re.compile(r"Error while calling comfy_entrypoint in (?P<path>\S+?): (?P<reason>.*)")
 _CORE_FAILED = re.compile(r"^IMPORT FAILED: (?P<file>\S+)")
+
+_FAILURES = (_CANNOT_IMPORT, _SKIPPED, _NO_EXTENSION, _ENTRY_RAISED)
 
 
 def read(api: ComfyApi, log: str, boot_seconds: float) -> Baseline:
@@ -62,7 +66,9 @@ def _packs(log: str, by_pack: dict[str, list[str]]) -> tuple[PackHealth, ...]:
             times[name] = times.get(name, 0.0) + float(match["seconds"])
             if match["failed"]:
                 failed.add(name)
-    names = sorted(times.keys() | by_pack.keys() | reasons.keys())
+    known = times.keys() | reasons.keys()
+    single_files = {_module_name(name) for name in known if name.endswith(".py")}
+    names = sorted(known | (by_pack.keys() - single_files))
     return tuple(
         PackHealth(
             name=name,
@@ -79,7 +85,7 @@ def failures(log: str) -> dict[str, str]:
     """Pack -> why ComfyUI says it did not load."""
     found: dict[str, str] = {}
     for line in log.splitlines():
-        match = _CANNOT_IMPORT.search(line) or _SKIPPED.search(line)
+        match = next(filter(None, (form.search(line) for form in _FAILURES)), None)
         if match:
             found[_name_of(match["path"])] = match["reason"].strip()
     return found

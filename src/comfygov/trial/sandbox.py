@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from comfygov.ports import landlock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-# Devices (GPU, null, shm) are needed to run at all; a device node holds none of the user's files.
-_ALWAYS_WRITABLE = ("/dev",)
+# What a program needs to run at all: no device here holds anybody's files, unlike disks.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "kfd", "dri", "dxg", "nvidia*")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,12 @@ class Sandbox:
         """The argument list that runs `argv` with only `writable` open for writing."""
         if self.name == "none":
             return list(argv)
-        allowed = [option for path in (*_ALWAYS_WRITABLE, *map(str, writable)) for option in ("--rw", path)]
+        allowed = [option for path in (*_devices(), *map(str, writable)) for option in ("--rw", path)]
         return [sys.executable, "-I", "-S", landlock.__file__, *allowed, "--", *argv]
+
+
+def _devices() -> list[str]:
+    return [str(path) for name in _DEVICES for path in Path("/dev").glob(name)]
 
 
 def choose(setting: Literal["auto", "none"]) -> Sandbox:

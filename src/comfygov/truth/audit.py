@@ -44,7 +44,10 @@ def append(path: Path, line: AuditEntry) -> None:
     if last is not None and msgspec.structs.replace(last, previous="", digest="") == line:
         return
     chained = msgspec.structs.replace(line, previous=last.digest if last else "")
-    fs.append_line(path, msgspec.json.encode(msgspec.structs.replace(chained, digest=digest_of(chained))))
+    # A power cut may have torn the last line: it stays as it is, and the new one starts on its own.
+    torn = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    written = msgspec.json.encode(msgspec.structs.replace(chained, digest=digest_of(chained)))
+    fs.append_line(path, b"\n" + written if torn else written)
 
 
 def digest_of(line: AuditEntry) -> str:
@@ -53,7 +56,12 @@ def digest_of(line: AuditEntry) -> str:
 
 
 def last_line(path: Path) -> AuditEntry | None:
+    """The last line that can be read; a torn one behind it is skipped here and reported by the check."""
     if not path.is_file():
         return None
-    lines = path.read_bytes().splitlines()
-    return msgspec.json.decode(lines[-1], type=AuditEntry) if lines else None
+    for raw in reversed(path.read_bytes().splitlines()):
+        try:
+            return msgspec.json.decode(raw, type=AuditEntry)
+        except msgspec.MsgspecError:
+            continue
+    return None

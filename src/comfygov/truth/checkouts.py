@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import clones, fs
-from comfygov.ports.git import Git, Source, parse_source
+from comfygov.ports.git import Git, Source, recorded_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def obstacles(home: Home, git: Git, state: State) -> list[str]:
         found += [f"{name}: {file} (edited)" for file in git.edited(checkout)]
         if git.contains(checkout, commit):
             found += [f"{name}: {file} (would be overwritten)" for file in git.collisions(checkout, commit)]
-    return found
+    return [line.encode(errors="surrogateescape").decode(errors="replace") for line in found]
 
 
 def refuse_obstacles(home: Home, git: Git, state: State) -> None:
@@ -54,13 +54,15 @@ def refuse_obstacles(home: Home, git: Git, state: State) -> None:
 
 
 def fetch_missing(home: Home, git: Git, state: State) -> None:
-    """Get the objects that `bring_all` will need, while nothing has been changed yet."""
+    """Get the objects that `bring` will need, into the cache and the checkouts; no file changes. To be
+    done before `obstacles`, which looks into the commit."""
     for _, checkout, source_text, commit in targets(home, state):
         if git.head(checkout) == commit:
             continue
-        if checkout.exists() and git.contains(checkout, commit):
-            continue
-        clones.ensure_cached(git, parse_source(source_text, home.root), commit)
+        if git.head(checkout) is None or not git.contains(checkout, commit):
+            repository = clones.ensure_cached(git, recorded_source(source_text), commit)
+            if git.head(checkout) is not None:
+                git.borrow(checkout, repository, commit)
 
 
 def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -> bool:
@@ -69,14 +71,14 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -
     A kill may have left it between two commits. Whatever is neither the old nor the new content is the
     user's and is copied to `rescue` first.
     """
-    at = git.head(checkout)
-    if at == commit and not (checkout / ".git" / "index.lock").exists():
+    if clones.in_place(git, checkout, commit):
         return False
-    if at is None:
+    if git.head(checkout) is None:
         _place_beside(git, checkout, source, commit)
         return True
-    # The home's lock is ours and its last holder is dead: nobody of ours is behind this file.
-    (checkout / ".git" / "index.lock").unlink(missing_ok=True)
+    # The home's lock is ours and its last holder is dead: nobody of ours is behind these files.
+    for left_behind in (checkout / ".git").glob("*.lock"):
+        left_behind.unlink()
     if not git.contains(checkout, commit):
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     _rescue_edits(git, checkout, commit, rescue)

@@ -9,7 +9,7 @@ import msgspec
 
 from comfygov.model.state import AuditEntry, Pending
 from comfygov.ports import clock, fs, process
-from comfygov.ports.git import Git, parse_source
+from comfygov.ports.git import Git, recorded_source
 from comfygov.truth import audit, checkouts, store
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def materialise(home: Home, git: Git, state: State) -> None:
             fs.write_if_changed(home.truth_path(name), data)
         rescue = home.state / "rescued" / clock.now().replace(":", "")
         for _, checkout, source, commit_id in checkouts.targets(home, state):
-            if git.head(checkout) != commit_id or (checkout / ".git" / "index.lock").exists():
-                checkouts.bring(git, checkout, parse_source(source, home.root), commit_id, rescue)
+            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue)
         fs.flip_link(home.production_link, _link_text(home.production_link, home.venvs / state.generation))
         if home.production_link != home.activate_link:
             fs.flip_link(home.activate_link, _link_text(home.activate_link, home.production_link))

@@ -1,0 +1,1 @@
+"""Rooms of comfygov on their own: real files, real git, real processes."""

@@ -1,0 +1,205 @@
+"""Bringing a checkout to a commit in place: what is the user's stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comfygov.model.config import Config
+from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Plugin, Registry
+from comfygov.ports import clones
+from comfygov.ports.git import Git
+from comfygov.truth import checkouts, declaration
+from comfygov.truth.home import Home
+from comfygov.truth.snapshots import State
+
+from .conftest import NewUpstream, Upstream
+
+
+class Placed:
+    """A pack in custom_nodes at its first commit, the second one to come."""
+
+    def __init__(self, git: Git, upstream: Upstream, root: Path, before: dict[str, str], after: dict[str, str | None]):
+        self.git, self.upstream = git, upstream
+        self.home = Home(root / "home", Config())
+        self.before, self.after = upstream.commit(before), upstream.commit(after)
+        self.path = self.home.custom_nodes / "pack"
+        self.rescue = root / "rescue"
+        self.path.parent.mkdir(parents=True)
+        clones.ensure_cached(git, upstream.source, self.after)
+        clones.place(git, upstream.source, self.before, self.path)
+
+    def obstacles(self) -> list[str]:
+        plugin = Plugin("pack", str(self.upstream.path), self.after, "", "node-pack")
+        text = declaration.render(Declaration(ComfyUIPin("", None, ""), ">=3.10"), "")
+        state = State(text.encode(), b"", Registry((plugin,)), Baseline(), "")
+        found = checkouts.obstacles(self.home, self.git, state)
+        return [line for line in found if line.startswith("pack: ")]
+
+    def bring(self, commit: str | None = None) -> bool:
+        return checkouts.bring(self.git, self.path, self.upstream.source, commit or self.after, self.rescue)
+
+    def rescued(self) -> dict[str, str]:
+        return {str(p.relative_to(self.rescue)): p.read_text() for p in self.rescue.rglob("*") if p.is_file()}
+
+    def write(self, name: str, text: str) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def placed(git: Git, upstream: Upstream, tmp_path: Path) -> Placed:
+    before = {"a.py": "1", "same.py": "s", ".gitignore": "*.log\n"}
+    return Placed(git, upstream, tmp_path, before, {"a.py": "2", "new.py": "n", "b.py": "b"})
+
+
+def at_hand(placed: Placed) -> Placed:
+    """The commit is known in the checkout itself, as before a rollback."""
+    placed.git.borrow(placed.path, placed.git.cache_of(placed.upstream.source), placed.after)
+    return placed
+
+
+def test_untracked_and_ignored_files_stay(placed: Placed) -> None:
+    placed.write("mine.json", "m")
+    placed.write("deep/er/x.log", "l")
+    assert placed.obstacles() == []
+    assert placed.bring()
+    assert (placed.path / "a.py").read_text() == "2"
+    assert (placed.path / "mine.json").read_text() == "m"
+    assert (placed.path / "deep/er/x.log").read_text() == "l"
+    assert not placed.rescue.exists()
+    assert not placed.bring()
+    assert placed.bring(placed.before)
+    assert not (placed.path / "new.py").exists()
+    assert placed.git.untracked(placed.path, ignored=False) == ["mine.json"]
+    assert sorted(placed.git.untracked(placed.path, ignored=True)) == ["deep/er/x.log", "mine.json"]
+
+
+def test_an_edited_or_removed_file_is_an_obstacle(placed: Placed) -> None:
+    placed.write("same.py", "mine")
+    (placed.path / "a.py").unlink()
+    assert placed.obstacles() == ["pack: a.py (edited)", "pack: same.py (edited)"]
+
+
+def test_an_untracked_file_in_the_way_is_an_obstacle_unless_it_is_the_same(placed: Placed) -> None:
+    at_hand(placed)
+    placed.write("new.py", "mine")
+    placed.write("b.py", "b")
+    assert placed.obstacles() == ["pack: new.py (would be overwritten)"]
+
+
+def test_an_untracked_file_in_the_way_of_a_new_commit_is_an_obstacle(placed: Placed) -> None:
+    placed.after = placed.upstream.commit({"later.py": "theirs"})
+    repository = clones.ensure_cached(placed.git, placed.upstream.source, placed.after)
+    placed.git.borrow(placed.path, repository, placed.after)
+    placed.write("later.py", "mine")
+    assert placed.obstacles() == ["pack: later.py (would be overwritten)"]
+
+
+def test_an_untracked_file_in_the_way_of_a_renamed_one_is_an_obstacle(
+    git: Git, upstream: Upstream, tmp_path: Path
+) -> None:
+    body = "line\n" * 50
+    placed = at_hand(Placed(git, upstream, tmp_path, {"old.py": body, "x": ""}, {"old.py": None, "new.py": body}))
+    placed.write("new.py", "mine")
+    assert placed.obstacles() == ["pack: new.py (would be overwritten)"]
+
+
+def test_an_untracked_file_where_a_folder_goes_is_an_obstacle(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    placed = at_hand(Placed(git, upstream, tmp_path, {"a": "1"}, {"data/x.txt": "x"}))
+    placed.write("data", "mine")
+    assert placed.obstacles()
+
+
+def test_a_name_that_is_no_utf8_is_an_obstacle(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    name = "caf\udce9.txt"
+    upstream.commit({"a": "1"})
+    placed = at_hand(Placed(git, upstream, tmp_path, {"a": "2"}, {name: "theirs"}))
+    placed.write(name, "mine")
+    assert placed.obstacles()
+
+
+def test_a_tracked_folder_that_becomes_a_file_is_no_obstacle(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    placed = Placed(git, upstream, tmp_path, {"lib/a": "1"}, {"lib/a": None})
+    placed.after = upstream.commit({"lib": "now a file"})
+    clones.ensure_cached(git, upstream.source, placed.after)
+    assert at_hand(placed).obstacles() == []
+
+
+def test_a_folder_that_is_no_repository_is_an_obstacle(placed: Placed) -> None:
+    (placed.path / ".git").rename(placed.path.parent / "elsewhere")
+    assert "no git repository of its own" in placed.obstacles()[0]
+
+
+def test_a_checkout_that_is_not_there_is_made(placed: Placed, tmp_path: Path) -> None:
+    placed.path.rename(tmp_path / "away")
+    assert placed.obstacles() == []
+    assert placed.bring()
+    assert placed.git.head(placed.path) == placed.after
+    assert [path.name for path in placed.path.parent.iterdir()] == ["pack"]
+    assert placed.git.origin(placed.path) == str(placed.upstream.path)
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_a_stale_index_lock_is_no_obstacle_to_recovery(placed: Placed, at: str) -> None:
+    placed.bring(getattr(placed, at))
+    (placed.path / ".git" / "index.lock").touch()
+    assert placed.bring()
+    assert placed.git.head(placed.path) == placed.after
+    assert not placed.git.edited(placed.path)
+    assert not (placed.path / ".git" / "index.lock").exists()
+
+
+def test_a_stale_lock_of_head_is_no_obstacle_to_recovery(placed: Placed) -> None:
+    (placed.path / ".git" / "HEAD.lock").touch()
+    assert placed.bring()
+
+
+def test_a_killed_checkout_is_finished_and_the_users_edit_is_rescued(
+    git: Git, upstream: Upstream, tmp_path: Path
+) -> None:
+    before = {"done.py": "1", "not_yet.py": "1", "edited.py": "1", "gone.py": "1"}
+    placed = Placed(
+        git, upstream, tmp_path, before, {"done.py": "2", "not_yet.py": "2", "edited.py": "2", "new.py": "2"}
+    )
+    placed.write("done.py", "2")
+    placed.write("new.py", "2")
+    placed.write("edited.py", "mine")
+    placed.write("notes.txt", "mine too")
+    (placed.path / "gone.py").unlink()
+    (placed.path / ".git" / "index.lock").touch()
+    assert placed.bring()
+    assert placed.rescued() == {"pack/edited.py": "mine"}
+    assert {p.name: p.read_text() for p in placed.path.iterdir() if p.is_file()} == {
+        **dict.fromkeys(("done.py", "not_yet.py", "edited.py", "new.py"), "2"),
+        "gone.py": "1",
+        "notes.txt": "mine too",
+    }
+    assert not placed.git.edited(placed.path)
+
+
+def test_half_of_a_checkout_is_removed_when_it_fails(placed: Placed, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="git"):
+        clones.place(placed.git, placed.upstream.source, "0" * 40, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_was_there_before_survives_a_failed_place(placed: Placed, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("m")
+    with pytest.raises(Exception, match="in the way"):
+        clones.place(placed.git, placed.upstream.source, placed.before, tmp_path / "out")
+    assert (tmp_path / "out" / "mine").read_text() == "m"
+
+
+def test_fetch_missing_fetches_only_what_is_missing(placed: Placed, new_upstream: NewUpstream) -> None:
+    other = new_upstream("other")
+    plugin = Plugin("other", str(other.path), other.commit({"a": "1"}), "", "node-other")
+    pin = ComfyUIPin(str(placed.upstream.path), None, placed.after)
+    text = declaration.render(Declaration(pin, ">=3.10"), "")
+    state = State(text.encode(), b"", Registry((plugin,)), Baseline(), "")
+    assert not placed.git.has_commit(other.source, plugin.commit)
+    checkouts.fetch_missing(placed.home, placed.git, state)
+    assert placed.git.has_commit(other.source, plugin.commit)

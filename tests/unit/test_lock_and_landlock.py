@@ -1,0 +1,191 @@
+"""The lock of a home between real processes, and what a confined process can do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from comfygov.errors import Code
+from comfygov.ports import landlock, lock
+from comfygov.trial.sandbox import Sandbox, choose
+
+from .conftest import Refused
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from comfygov.ports import lock
+with lock.exclusive(Path(sys.argv[1]), "gov node add x", 0):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+Hold = Callable[[], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "home.lock"
+
+
+@pytest.fixture
+def hold(path: Path) -> Iterator[Hold]:
+    children: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        child = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+        children.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def test_busy_names_the_holder(path: Path, hold: Hold, refused: Refused) -> None:
+    child = hold()
+    started = time.monotonic()
+    with refused(Code.BUSY) as caught, lock.exclusive(path, "gov x", 0.3):
+        pass
+    assert 0.2 < time.monotonic() - started < 10
+    assert caught.value.exit_code == 6
+    assert "`gov node add x`" in caught.value.message
+    assert f"pid {child.pid}" in caught.value.message
+    found = lock.holder(path)
+    assert found is not None
+    assert (found.pid, found.command) == (child.pid, "gov node add x")
+
+
+def test_a_killed_holder_frees_the_lock(path: Path, hold: Hold) -> None:
+    child = hold()
+    child.send_signal(signal.SIGKILL)
+    child.wait(10)
+    assert lock.holder(path) is None
+    with lock.exclusive(path, "gov x", 0):
+        pass
+    hold()
+
+
+def test_a_waiter_gets_the_lock_when_it_is_free(path: Path, hold: Hold) -> None:
+    child = hold()
+    subprocess.Popen(["sh", "-c", f"sleep 0.3; kill {child.pid}"]).wait(10)
+    with lock.exclusive(path, "gov x", 10):
+        found = lock.holder(path)
+        assert found is not None
+        assert found.pid == os.getpid()
+    assert path.read_bytes() == b""
+
+
+def test_an_error_inside_frees_the_lock(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), lock.exclusive(path, "gov x", 0):
+        raise ZeroDivisionError
+    assert lock.holder(path) is None
+
+
+def test_a_holder_without_a_name_yet_is_busy_all_the_same(path: Path, hold: Hold, refused: Refused) -> None:
+    hold()
+    path.write_bytes(b"{")
+    with refused(Code.BUSY) as caught, lock.exclusive(path, "gov x", 0):
+        pass
+    assert "has not said its name" in caught.value.message
+
+
+def test_nobody_holds_a_lock_that_was_never_taken(path: Path) -> None:
+    assert lock.holder(path) is None
+    assert not path.exists()
+
+
+def test_a_child_of_the_holder_does_not_hold_it(path: Path) -> None:
+    with lock.exclusive(path, "gov x", 0):
+        child = subprocess.Popen(["sleep", "30"], close_fds=False)
+    assert lock.holder(path) is None
+    child.kill()
+    child.wait(10)
+
+
+needs_landlock = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+
+
+def test_no_sandbox_is_no_wrapping(tmp_path: Path) -> None:
+    assert choose("none") == Sandbox("none")
+    assert Sandbox("none").wrap(["x", "-y"], [tmp_path]) == ["x", "-y"]
+    assert not Sandbox("none").protects_environment
+
+
+class Box:
+    """One folder that may be written, beside others."""
+
+    def __init__(self, root: Path) -> None:
+        self.inside, self.outside = root / "inside", root / "outside"
+        for folder in (self.inside, self.outside):
+            folder.mkdir()
+        self.file = self.outside / "file"
+        self.file.write_text("theirs")
+
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        argv = Sandbox("landlock").wrap([sys.executable, "-I", "-c", f"import os\n{code}"], [self.inside])
+        return subprocess.run(argv, cwd=self.inside, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+@needs_landlock
+def test_a_child_writes_where_it_may(box: Box) -> None:
+    assert choose("auto").protects_environment
+    code = "os.mkdir('d'); open('d/x', 'w').write('1'); os.rename('d/x', 'y'); os.symlink('y', 'z')\n"
+    code += "os.truncate('y', 0); os.unlink('z'); os.rmdir('d'); open('/dev/null', 'w').write('x')"
+    done = box.python(code)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(box.inside) == ["y"]
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('../outside/file', 'w')",
+        "open('../outside/file', 'a')",
+        "open('../outside/new', 'w')",
+        "os.truncate('../outside/file', 0)",
+        "os.unlink('../outside/file')",
+        "os.mkdir('../outside/d')",
+        "os.symlink('x', '../outside/l')",
+        "os.rename('../outside/file', 'file')",
+        "os.link('../outside/file', 'file'); open('file', 'w')",
+        "os.symlink('../outside/file', 'l'); open('l', 'w')",
+        "import subprocess; subprocess.run(['sh', '-c', 'echo x > ../outside/file'], check=True)",
+    ],
+)
+def test_a_child_changes_nothing_elsewhere(code: str, box: Box) -> None:
+    if "truncate" in code and landlock.abi() < 3:
+        pytest.skip("this kernel's Landlock does not handle truncate")
+    assert box.python(code).returncode != 0
+    assert box.file.read_text() == "theirs"
+    assert os.listdir(box.outside) == ["file"]
+
+
+@needs_landlock
+def test_a_file_that_shares_its_bytes_is_read_only_by_its_path_outside(box: Box) -> None:
+    """What is linked into a folder that may be written can be changed: links must never lead there."""
+    (box.inside / "shared").hardlink_to(box.file)
+    assert box.python("open('../outside/file', 'w')").returncode != 0
+    assert box.file.read_text() == "theirs"
+    assert box.python("open('shared', 'w').write('changed')").returncode == 0
+    assert box.file.read_text() == "changed"
+
+
+@needs_landlock
+def test_the_exit_code_is_that_of_the_command(box: Box) -> None:
+    assert box.python("raise SystemExit(7)").returncode == 7

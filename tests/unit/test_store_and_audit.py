@@ -1,0 +1,176 @@
+"""Documents on disk, their index, and the chain of what was done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfygov.errors import Code
+from comfygov.model.state import AuditEntry, Head, Plugin, Registry
+from comfygov.truth import audit, store
+
+from .conftest import Refused
+
+HEAD = Head("0001-init", "abc", "2026-11-21T20:15:00Z")
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+PLUGINS = st.builds(Plugin, id=TEXTS, source=TEXTS, commit=TEXTS, tree=TEXTS, group=TEXTS, ref=st.none() | TEXTS)
+
+
+@given(st.lists(PLUGINS, max_size=3).map(lambda found: Registry(tuple(found))))
+def test_a_document_is_read_as_it_was_written(registry: Registry) -> None:
+    data = store.encode(registry)
+    read = store.decode(Path("plugins.json"), data, Registry)
+    assert read == registry
+    assert store.encode(read) == data
+    assert data.endswith(b"}\n")
+
+
+def test_a_field_of_a_later_release_is_not_minded(tmp_path: Path) -> None:
+    path = tmp_path / "head.json"
+    path.write_bytes(store.encode({**msgspec.to_builtins(HEAD), "later": [1]}))
+    assert store.load(path, Head) == HEAD
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"snapshot": 3}', b'{"schema_version": "x"}']
+)
+def test_damaged_json_names_the_file(tmp_path: Path, data: bytes, refused: Refused) -> None:
+    path = tmp_path / "head.json"
+    path.write_bytes(data)
+    with refused(Code.HOME_DAMAGED) as caught:
+        store.load(path, Head)
+    assert str(path) in caught.value.message
+
+
+def test_a_newer_format_that_does_not_fit_is_called_newer_and_not_damaged(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "head.json"
+    path.write_bytes(b'{"schema_version": 2, "snapshots": ["x"]}')
+    with refused(Code.HOME_NEWER) as caught:
+        store.load(path, Head)
+    assert "format 2" in caught.value.message
+
+
+def test_a_file_that_is_not_there_is_not_found(tmp_path: Path, refused: Refused) -> None:
+    with refused(Code.NOT_FOUND):
+        store.load(tmp_path / "head.json", Head)
+
+
+class Files:
+    """Some records, and a reader that counts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.read: list[str] = []
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text)
+
+    def entries(self, *names: str) -> dict[str, str]:
+        self.read = []
+        files = [(name, str(self.root / name)) for name in names]
+        return store.Index(self.root / "index.json", str).entries(files, self._read)
+
+    def _read(self, path: str) -> str:
+        self.read.append(Path(path).name)
+        return Path(path).read_text()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    made = Files(tmp_path)
+    made.write("a", "one")
+    made.write("b", "two")
+    return made
+
+
+def test_an_index_saves_the_second_reading(files: Files) -> None:
+    assert files.entries("a", "b") == {"a": "one", "b": "two"}
+    assert files.read == ["a", "b"]
+    assert files.entries("a", "b") == {"a": "one", "b": "two"}
+    assert files.read == []
+
+
+def test_another_size_or_another_time_is_read_again(files: Files) -> None:
+    files.entries("a", "b")
+    at = (files.root / "a").stat().st_mtime_ns
+    files.write("a", "longer")
+    os.utime(files.root / "a", ns=(at, at))
+    assert files.entries("a", "b")["a"] == "longer"
+    assert files.read == ["a"]
+    files.write("b", "six")
+    os.utime(files.root / "b", ns=(at + 1, at + 1))
+    assert files.entries("a", "b")["b"] == "six"
+    assert files.read == ["b"]
+
+
+def test_a_file_that_went_leaves_the_index(files: Files) -> None:
+    files.entries("a", "b")
+    (files.root / "a").unlink()
+    assert files.entries("a", "b") == {"b": "two"}
+    assert b"one" not in (files.root / "index.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"a": [[1, 2], 3]}', b"\xff", b'{"a": 1}', None])
+def test_a_lost_or_damaged_index_is_made_again(files: Files, damage: bytes | None) -> None:
+    files.entries("a", "b")
+    index = files.root / "index.json"
+    index.unlink() if damage is None else index.write_bytes(damage)
+    assert files.entries("a", "b") == {"a": "one", "b": "two"}
+    assert files.read == ["a", "b"]
+    files.entries("a", "b")
+    assert files.read == []
+
+
+def test_an_index_that_cannot_be_written_is_no_error(files: Files) -> None:
+    (files.root / "index.json").mkdir()
+    assert files.entries("a") == {"a": "one"}
+
+
+def test_each_line_carries_the_digest_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    for number in range(4):
+        audit.append(path, audit.entry("gov x", "promote", str(number), str(number + 1), approved=("~ numpy",)))
+    lines = [msgspec.json.decode(line, type=AuditEntry) for line in path.read_bytes().splitlines()]
+    assert lines[0].previous == ""
+    assert [line.previous for line in lines[1:]] == [line.digest for line in lines[:-1]]
+    assert all(audit.digest_of(line) == line.digest for line in lines)
+    assert len({line.digest for line in lines}) == 4
+    assert audit.digest_of(msgspec.structs.replace(lines[2], actor="somebody")) != lines[2].digest
+
+
+def test_recovery_does_not_write_the_last_line_twice(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    first, second = audit.entry("gov a", "x", None, "1"), audit.entry("gov b", "y", "1", "2")
+    for line in (first, second, second, first):
+        audit.append(path, line)
+    assert [line["action"] for line in map(msgspec.json.decode, path.read_bytes().splitlines())] == ["x", "y", "x"]
+
+
+def test_an_audit_that_is_not_there_or_empty_has_no_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    assert audit.last_line(path) is None
+    path.touch()
+    assert audit.last_line(path) is None
+
+
+@pytest.mark.parametrize("rest", [b'{"at": "2026', b"\n", b"\0\0\0\0"])
+def test_a_line_torn_by_a_power_cut_does_not_stop_the_next(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "audit.jsonl"
+    audit.append(path, audit.entry("gov a", "x", None, "1"))
+    with path.open("ab") as file:
+        file.write(rest)
+    audit.append(path, audit.entry("gov b", "y", "1", "2"))
+    last = audit.last_line(path)
+    assert last is not None
+    assert last.action == "y"
+
+
+def test_what_head_was_written_with_is_what_is_read(tmp_path: Path) -> None:
+    store.save(tmp_path / "state" / "head.json", HEAD)
+    assert store.load(tmp_path / "state" / "head.json", Head) == HEAD
+    assert os.listdir(tmp_path / "state") == ["head.json"]
