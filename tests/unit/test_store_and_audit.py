@@ -73,7 +73,7 @@ class Files:
     def entries(self, *names: str) -> dict[str, str]:
         self.read = []
         files = [(name, str(self.root / name)) for name in names]
-        return store.Index(self.root / "index.json", str).entries(files, self._read)
+        return store.Index(self.root / "index.json", self.root, str).entries(lambda: files, self._read)
 
     def _read(self, path: str) -> str:
         self.read.append(Path(path).name)
@@ -106,6 +106,19 @@ def test_another_size_or_another_time_is_read_again(files: Files) -> None:
     os.utime(files.root / "b", ns=(at + 1, at + 1))
     assert files.entries("a", "b")["b"] == "six"
     assert files.read == ["b"]
+
+
+def test_a_directory_that_settled_is_not_looked_into_again(files: Files, tmp_path: Path) -> None:
+    index = store.Index(tmp_path.parent / f"{tmp_path.name}.json", tmp_path, str)
+    os.utime(tmp_path, ns=(1, 1))
+    assert index.entries(lambda: [("a", str(files.root / "a"))], files._read) == {"a": "one"}
+
+    def nobody_asks() -> list[tuple[str, str]]:
+        raise AssertionError("the directory has not changed")
+
+    assert index.entries(nobody_asks, files._read) == {"a": "one"}
+    files.write("new", "x")
+    assert index.entries(lambda: [("new", str(files.root / "new"))], files._read) == {"new": "x"}
 
 
 def test_a_file_that_went_leaves_the_index(files: Files) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from comfygov.envs import bytecode, record
+from comfygov.envs import record
 from comfygov.errors import Code, GovError
-from comfygov.ports import clock, fs, toml
-from comfygov.ports.uv import Interpreter, Uv
+from comfygov.ports import clock, fs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from comfygov.ports.uv import Interpreter, Uv
 
 SEAL_FILE = "comfygov-generation.json"
 # uv's own lock must not be one inode in two environments; the seal belongs to one generation.
@@ -37,6 +40,10 @@ def generation_id(uv_lock: bytes, python: Interpreter, project: Path) -> str:
     group asks. Wheels in a local directory are locked without a hash (field notes on uv, section 10), so
     their bytes count too.
     """
+    import hashlib
+
+    from comfygov.ports import toml
+
     document = toml.loads(uv_lock.decode())
     packages = document.pop("package", [])
     root: dict[str, Any] = next((package for package in packages if "virtual" in package.get("source", {})), {})
@@ -58,13 +65,16 @@ def _groups(root: dict[str, Any]) -> list[list[Any]]:
 
 
 def _sha256(path: Path) -> str:
+    import hashlib
+
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 
 class Generations:
     """The environments of one home."""
 
-    def __init__(self, root: Path, uv: Uv) -> None:
+    def __init__(self, root: Path, uv: Callable[[], Uv]) -> None:
+        """`uv` is asked for when something is to be built: looking needs none."""
         self.root = root
         self._uv = uv
 
@@ -97,20 +107,22 @@ class Generations:
         target.parent.mkdir(parents=True, exist_ok=True)
         with fs.explained(target):
             if base is None or not self.exists(base) or self.seal_of(base).python != python.path:
-                self._uv.make_venv(target, python.path)
+                self._uv().make_venv(target, python.path)
             else:
                 fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
 
     def complete(self, project: Path, target: Path, python: Interpreter) -> None:
         """Let uv make a begun staging exact, compile what is new, and check the result against RECORD: by
         content for what the base did not have, by size for the rest."""
+        from comfygov.ports import bytecode
+
         known = set(record.freeze(target))
         with fs.explained(target):
             # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
-            self._uv.sync(project, target, compile_bytecode=not known)
+            self._uv().sync(project, target, compile_bytecode=not known)
             new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
             if known and new:
-                bytecode.compile_packages(target, new, python)
+                bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
             self._refuse_damage(target, new)
 
     def _refuse_damage(self, target: Path, deep_for: frozenset[str]) -> None:
@@ -129,7 +141,7 @@ class Generations:
             fs.remove_tree(staged)
             return
         self._refuse_damage(staged, frozenset())
-        seal = Seal(generation, clock.now(), self._uv.version(), python.path, record.freeze(staged))
+        seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         with fs.explained(staged):
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
             fs.remove_tree(self.path(generation))

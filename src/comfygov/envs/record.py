@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -137,6 +135,9 @@ def _rows(record: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _sha256(path: str) -> str:
+    import base64
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:  # noqa: PTH123
         while chunk := file.read(_HASH_CHUNK_BYTES):

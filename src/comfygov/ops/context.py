@@ -62,7 +62,7 @@ class Context:
     def git(self) -> Git:
         from comfygov.ports.git import Git
 
-        return Git(cache_root() / "git")
+        return Git(lambda: cache_root() / "git")
 
     @cached_property
     def uv(self) -> Uv:
@@ -74,7 +74,7 @@ class Context:
     def generations(self) -> Generations:
         from comfygov.envs.generation import Generations
 
-        return Generations(self.home.venvs, self.uv)
+        return Generations(self.home.venvs, lambda: self.uv)
 
     @cached_property
     def interpreter(self) -> Interpreter:

@@ -251,14 +251,8 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
     generation = locking.identify(context, work, uv_lock)
     with stages.stage("environment"):
         context.generations.build(work, generation, context.interpreter, state.generation)
-    return dataclasses.replace(
-        state,
-        pyproject=pyproject,
-        uv_lock=uv_lock,
-        registry=registry,
-        baseline=baseline,
-        generation=generation,
-    )
+    without = dataclasses.replace(state, registry=registry, baseline=baseline)
+    return without.relocked(pyproject, uv_lock, generation)
 
 
 def _baseline_without(baseline: Baseline, name: str) -> Baseline:

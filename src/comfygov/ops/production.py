@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import RunRecord
 from comfygov.ports import clock, process
 from comfygov.truth import store
-from comfygov.truth.commit import write_model_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +96,7 @@ def until_ready(context: Context, launched: Launched, wait_seconds: float) -> St
 
 def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: Path | None) -> Launched:
     from comfygov.trial import command
+    from comfygov.truth.commit import write_model_paths
 
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
@@ -114,7 +114,7 @@ def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: 
         argv,
         cwd=context.home.comfyui,
         env=_environment(context, head.generation),
-        run_id=secrets.token_hex(8),
+        run_id=os.urandom(8).hex(),
         stdout=log,
     )
     record = RunRecord(
@@ -142,8 +142,6 @@ def _pack_arguments(context: Context, packs: Sequence[str]) -> list[str]:
 
 
 def _environment(context: Context, generation: str) -> dict[str, str]:
-    import os
-
     environment = context.generations.path(generation).resolve()
     path = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     return process.child_environment({"VIRTUAL_ENV": str(environment), "PATH": path, "PYTHONUNBUFFERED": "1"})

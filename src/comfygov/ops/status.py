@@ -10,7 +10,6 @@ from comfygov.model.state import LockHolder, RunRecord
 from comfygov.model.tx import PENDING, TxSummary
 from comfygov.ops import production, sync
 from comfygov.ports import lock
-from comfygov.truth import commit
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
@@ -43,14 +42,14 @@ def status(context: Context) -> Status:
     head = context.snapshots.head()
     state = context.snapshots.read(head.snapshot) if head else None
     summaries = context.transactions.summaries()
-    unfinished = commit.pending(context.home)
+    unfinished = context.snapshots.pending()
     return Status(
         home=str(context.home.root),
         prod_env_exists=(context.home.production_link / "bin" / "python").exists(),
         lock_exists=(context.home.root / "uv.lock").is_file(),
         head=head.snapshot if head else None,
         generation=head.generation if head else None,
-        comfyui_commit=context.snapshots.meta(head.snapshot).comfyui_commit if head else None,
+        comfyui_commit=state.comfyui_commit if state else None,
         nodes_enabled=len(state.registry.enabled()) if state else 0,
         nodes_registered=len(state.registry.plugins) if state else 0,
         snapshots=len(context.snapshots.ids()),

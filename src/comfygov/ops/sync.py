@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ops import locking, production
+from comfygov.ops import production
 from comfygov.ops.context import changing
 from comfygov.ports import fs
-from comfygov.truth import checkouts, commit
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
@@ -33,6 +32,9 @@ def sync(context: Context) -> SyncResult:
 
 def repair(context: Context) -> SyncResult:
     """The same, with the lock held."""
+    from comfygov.ops import locking
+    from comfygov.truth import checkouts, commit
+
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
@@ -70,9 +72,7 @@ def drift(context: Context, state: State, *, thorough: bool) -> list[str]:
     link = context.home.production_link
     if not link.is_symlink() or os.path.realpath(link) != str(context.home.venvs.resolve() / state.generation):
         found.append(f"{link.name}: does not point to {state.generation}")
-    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
-        found += _code_drift(context, name, checkout, commit_id)
-    return found
+    return found + _code_drift(context, state)
 
 
 def _damaged_files(context: Context, generation: str) -> list[str]:
@@ -81,13 +81,16 @@ def _damaged_files(context: Context, generation: str) -> list[str]:
     return [f"environment: {line}" for line in record.check(context.generations.path(generation))]
 
 
-def _code_drift(context: Context, name: str, checkout: os.PathLike[str], commit_id: str) -> list[str]:
-    from pathlib import Path
-
-    at = context.git.head(Path(checkout))
-    if at == commit_id:
-        return []
-    return [f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}"]
+def _code_drift(context: Context, state: State) -> list[str]:
+    nodes = context.home.custom_nodes
+    wanted = [("ComfyUI", context.home.comfyui, state.comfyui_commit)]
+    wanted += [(plugin.id, nodes / plugin.id, plugin.commit) for plugin in state.registry.plugins]
+    found = []
+    for name, checkout, commit_id in wanted:
+        at = context.git.head(checkout)
+        if at != commit_id:
+            found.append(f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}")
+    return found
 
 
 def unmanaged(context: Context, state: State) -> list[str]:

@@ -10,7 +10,9 @@ from comfygov.ops.production import device_arguments
 from comfygov.ports import fs
 from comfygov.ports.git import recorded_source
 from comfygov.trial import boot, command, sandbox, tree
+from comfygov.trial.bytecode import BytecodeCache
 from comfygov.truth.commit import model_paths_text
+from comfygov.truth.home import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,9 @@ def plan(
     enabled = [
         tree.Pack(plugin.id, recorded_source(plugin.source), plugin.commit) for plugin in state.registry.enabled()
     ]
-    tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private)
+    python = context.interpreter
+    compiled = BytecodeCache(cache_root() / "bytecode", f"{python.version}-{python.system}", python.path)
+    tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private, compiled)
     model_paths = work / "extra_model_paths.yaml"
     model_paths.write_text(model_paths_text(context.home), encoding="utf-8")
     context.home.logs.mkdir(parents=True, exist_ok=True)

@@ -150,24 +150,20 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
     if plugin is None:
         raise GovError(Code.WRONG_STATE, f"{tx.node_id} is no longer registered", f"gov tx abort {tx.txid}")
     git, source = context.git, recorded_source(plugin.source)
-    proposed = dataclasses.replace(
-        head,
-        pyproject=(work / "pyproject.toml").read_bytes(),
-        uv_lock=(work / "uv.lock").read_bytes(),
-        registry=head.registry.with_plugin(
-            msgspec.structs.replace(
-                plugin,
-                ref=tx.source_ref,
-                commit=tx.source_commit,
-                tree=git.tree_of(git.cache_of(source), tx.source_commit),
-                managed_deps=tx.declared,
-                enabled=True,
-                promoted=True,
-            )
-        ),
-        baseline=tx.observed.health if tx.observed.health.core_classes else head.baseline,
-        generation=plan.generation,
+    promoted = msgspec.structs.replace(
+        plugin,
+        ref=tx.source_ref,
+        commit=tx.source_commit,
+        tree=git.tree_of(git.cache_of(source), tx.source_commit),
+        managed_deps=tx.declared,
+        enabled=True,
+        promoted=True,
     )
+    health = tx.observed.health
+    seen = dataclasses.replace(
+        head, registry=head.registry.with_plugin(promoted), baseline=health if health.core_classes else head.baseline
+    )
+    proposed = seen.relocked((work / "pyproject.toml").read_bytes(), (work / "uv.lock").read_bytes(), plan.generation)
     if tx_run.state_digest(proposed) != plan.state_digest:
         raise GovError(
             Code.WRONG_STATE,

@@ -231,7 +231,7 @@ def _lock(trial: Trial, state: State) -> State | None:
         _record_conflict(trial, form, f"{trial.plugin.id} and what is there exclude each other", problem.uv_text)
         return None
     generation = locking.identify(trial.context, trial.work, uv_lock)
-    return dataclasses.replace(state, pyproject=pyproject, uv_lock=uv_lock, generation=generation)
+    return state.relocked(pyproject, uv_lock, generation)
 
 
 def proposed_declaration(trial: Trial) -> Declaration:

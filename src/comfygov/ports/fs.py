@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +108,8 @@ def link_or_copy(source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _NO_HARDLINK:
             raise
+        import shutil  # 4 ms that `gov status` does not need
+
         shutil.copy2(source, target, follow_symlinks=False)
 
 
@@ -160,6 +161,8 @@ def remove_tree(path: Path) -> None:
         return
     if not path.exists():
         return
+    import shutil
+
     doomed = path.with_name(f".{path.name}.{os.getpid()}.doomed")
     path.rename(doomed)
     shutil.rmtree(doomed, onerror=_make_writable_and_retry)
@@ -167,6 +170,8 @@ def remove_tree(path: Path) -> None:
 
 def _make_writable_and_retry(_function: Callable[[str], object], path: str, _error: object) -> None:
     """Folders that packs made unreadable or read-only are opened up; the rest is an error as it was."""
+    import shutil
+
     os.chmod(os.path.dirname(path), stat.S_IRWXU)  # noqa: PTH101, PTH120
     if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
         os.chmod(path, stat.S_IRWXU)  # noqa: PTH101
@@ -176,4 +181,6 @@ def _make_writable_and_retry(_function: Callable[[str], object], path: str, _err
 
 
 def free_bytes(path: Path) -> int:
+    import shutil
+
     return shutil.disk_usage(path).free

@@ -6,7 +6,6 @@ kept there by a ref of ours, so that a force push upstream takes nothing away.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -17,7 +16,7 @@ from comfygov.ports import lock, process
 from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Git", "Source", "parse_source", "recorded_source", "without_credentials"]
 
@@ -45,8 +44,15 @@ _FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse
 class Git:
     """Works on the object cache and on checkouts of ours."""
 
-    def __init__(self, cache: Path) -> None:
-        self.cache = cache
+    def __init__(self, cache: Path | Callable[[], Path]) -> None:
+        self._cache = cache
+
+    @property
+    def cache(self) -> Path:
+        """Where the object caches lie; found when it is needed first."""
+        if callable(self._cache):
+            self._cache = self._cache()
+        return self._cache
 
     def _run(
         self,
@@ -86,6 +92,8 @@ class Git:
     # -- the object cache ------------------------------------------------------------------------
 
     def cache_of(self, source: Source) -> Path:
+        import hashlib
+
         name = hashlib.sha256(source.public.encode()).hexdigest()[:20]
         return self.cache / f"{name}.git"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from comfygov.errors import Code, GovError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -73,6 +73,8 @@ def run(
 
     Raises GovError `timeout` (after killing the child's process group) and `tool_missing`.
     """
+    import subprocess  # 5 ms that `gov status` does not need
+
     try:
         child = subprocess.Popen(
             list(argv),
@@ -111,6 +113,8 @@ def _cannot_start(program: str, cwd: Path | None, error: OSError) -> GovError:
 
 
 def _kill_group(child: subprocess.Popen[str]) -> None:
+    import subprocess
+
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -143,6 +147,8 @@ class Service:
 
     def wait(self, timeout_seconds: float | None = None) -> int | None:
         """Its exit code, or None when the time is over first."""
+        import subprocess
+
         try:
             return self.child.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -164,6 +170,8 @@ def start_service(
     stderr: Path | None = None,
 ) -> Service:
     """Start `argv`; `stdout` None inherits the terminal, `stderr` None joins standard output."""
+    import subprocess
+
     environment = {**env, RUN_ID_VARIABLE: run_id}
     out = stdout.open("ab") if stdout else None
     err = stderr.open("ab") if stderr else None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfygov.ports.git import Git, Source
+    from comfygov.trial.bytecode import BytecodeCache
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Pack:
     commit: str
 
 
-def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Path) -> None:
+def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Path, cache: BytecodeCache) -> None:
     """Clone the ComfyUI checkout and every pack to `target`, borrowing the objects."""
     git.clone(comfyui, target, commit, git.origin(comfyui) or str(comfyui), shared=True)
     (target / "custom_nodes").mkdir(exist_ok=True)
+    cache.lay_in(target, commit, without="custom_nodes")
     for pack in packs:
         clones.ensure_cached(git, pack.source, pack.commit)
-        clones.place(git, pack.source, pack.commit, target / "custom_nodes" / pack.name, shared=True)
+        folder = target / "custom_nodes" / pack.name
+        clones.place(git, pack.source, pack.commit, folder, shared=True)
+        cache.lay_in(folder, pack.commit)

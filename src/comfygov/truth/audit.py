@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -32,6 +30,8 @@ def entry(
 
 def actor() -> str:
     """Who runs the command, as the system knows them."""
+    import getpass
+
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -52,6 +52,8 @@ def append(path: Path, line: AuditEntry) -> None:
 
 def digest_of(line: AuditEntry) -> str:
     """sha256 of the line without its own digest."""
+    import hashlib
+
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(line, digest=""))).hexdigest()
 
 

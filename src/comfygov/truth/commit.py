@@ -55,16 +55,9 @@ def _finish(home: Home, line: AuditEntry) -> None:
     home.pending_file.unlink()
 
 
-def pending(home: Home) -> Pending | None:
-    """The commit that was under way when its process died; None when there is none."""
-    if not home.pending_file.is_file():
-        return None
-    return store.load(home.pending_file, Pending)
-
-
 def finish_pending(home: Home, git: Git, snapshots: Snapshots) -> str | None:
     """Finish what a dead command began; the lock is held. Returns a line to say, or None."""
-    found = pending(home)
+    found = snapshots.pending()
     if found is None:
         return None
     head = snapshots.head()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.model.state import Baseline, Declaration, Head, Registry, SnapshotKind, SnapshotMeta
+from comfygov.model.state import Baseline, Declaration, Head, Pending, Registry, SnapshotKind, SnapshotMeta
 from comfygov.ports import clock, fs
-from comfygov.truth import declaration, store
+from comfygov.truth import store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,22 @@ class State:
     registry: Registry
     baseline: Baseline
     generation: str
+    known_commit: str = ""
+
+    @property
+    def comfyui_commit(self) -> str:
+        """ComfyUI's commit; a stored snapshot says it without its pyproject.toml being parsed."""
+        return self.known_commit or self.declared.comfyui.commit
 
     @cached_property
     def declared(self) -> Declaration:
+        from comfygov.truth import declaration
+
         return declaration.parse(self.pyproject.decode())
+
+    def relocked(self, pyproject: bytes, uv_lock: bytes, generation: str) -> State:
+        """The same packs with another declaration, its lock and the environment of that."""
+        return dataclasses.replace(self, pyproject=pyproject, uv_lock=uv_lock, generation=generation, known_commit="")
 
     def truth(self) -> dict[str, bytes]:
         """File name -> content, as in the snapshot directory."""
@@ -68,9 +81,11 @@ class Snapshots:
 
     def metas(self) -> list[SnapshotMeta]:
         """What each is, oldest first (through `state/snapshots_index.json`)."""
-        index = store.Index(self._home.state / "snapshots_index.json", SnapshotMeta)
-        files = [(name, f"{self._home.snapshots}/{name}/meta.json") for name in self.ids()]
-        return list(index.entries(files, self._read_meta).values())
+        index = store.Index(self._home.state / "snapshots_index.json", self._home.snapshots, SnapshotMeta)
+        return list(index.entries(self._meta_files, self._read_meta).values())
+
+    def _meta_files(self) -> list[tuple[str, str]]:
+        return [(name, f"{self._home.snapshots}/{name}/meta.json") for name in self.ids()]
 
     def _read_meta(self, path: str) -> SnapshotMeta:
         from pathlib import Path
@@ -104,6 +119,7 @@ class Snapshots:
             registry=store.load(directory / "plugins.json", Registry),
             baseline=store.load(baseline, Baseline) if baseline.is_file() else Baseline(),
             generation=meta.generation,
+            known_commit=meta.comfyui_commit,
         )
 
     def create(self, state: State, origin: Origin, parent: str | None) -> SnapshotMeta:
@@ -149,6 +165,12 @@ class Snapshots:
                 f"gov init --path {self._home.root}",
             )
         return head
+
+    def pending(self) -> Pending | None:
+        """The commit that was under way when its process died; None when there is none."""
+        if not self._home.pending_file.is_file():
+            return None
+        return store.load(self._home.pending_file, Pending)
 
     def write_head(self, meta: SnapshotMeta, previous: str | None) -> None:
         """The commit point."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+_TICK_NS = 2_000_000_000
 
 
 class _Versioned(msgspec.Struct):
@@ -72,42 +74,65 @@ class _Entry(msgspec.Struct, Generic[T], array_like=True):
     value: T
 
 
-class Index(Generic[T]):
-    """A cache of small facts about many files, so that 1 000 records are not read one by one.
+class _Table(msgspec.Struct, Generic[T]):
+    """`directory` is the mtime of the directory that was indexed; 0 when it was too young to be trusted."""
 
-    Never the truth: an entry counts only while its file has the same size and mtime, and a lost or
-    damaged index is made again.
+    entries: dict[str, _Entry[T]]
+    directory: int = 0
+
+
+class Index(Generic[T]):
+    """A cache of small facts about many files in one directory, so that 1 000 records are not read one by one.
+
+    Never the truth: it counts while the directory has not changed (every save renames a file into it), and
+    an entry counts while its file has the same size and mtime. A lost or damaged index is made again.
     """
 
-    def __init__(self, path: Path, kind: type[T]) -> None:
+    def __init__(self, path: Path, directory: Path, kind: type[T]) -> None:
         self._path = path
-        self._decoder = msgspec.json.Decoder(dict[str, _Entry[kind]])  # type: ignore[valid-type]
+        self._directory = directory
+        self._decoder = msgspec.json.Decoder(_Table[kind])  # type: ignore[valid-type]
 
-    def entries(self, files: Iterable[tuple[str, str]], read: Callable[[str], T]) -> dict[str, T]:
-        """`files` are (name, path); `read` makes the fact of a path that is new or changed."""
+    def entries(self, list_files: Callable[[], Iterable[tuple[str, str]]], read: Callable[[str], T]) -> dict[str, T]:
+        """`list_files` gives (name, path); `read` makes the fact of a path that is new or changed."""
         known = self._load()
+        changed_at = self._changed_at()
+        if known.directory and known.directory == changed_at:
+            return {name: entry.value for name, entry in known.entries.items()}
         fresh: dict[str, _Entry[T]] = {}
-        for name, path in files:
+        for name, path in list_files():
             try:
                 facts = os.stat(path)  # noqa: PTH116 (1 000 records within a budget of milliseconds)
             except FileNotFoundError:
                 continue
             stamp = (facts.st_mtime_ns, facts.st_size)
-            old = known.get(name)
+            old = known.entries.get(name)
             fresh[name] = old if old and old.stamp == stamp else _Entry(stamp, read(path))
-        if fresh != known:
-            self._save(fresh)
+        table = _Table(fresh, changed_at if _is_settled(changed_at) else 0)
+        if table != known:
+            self._save(table)
         return {name: entry.value for name, entry in fresh.items()}
 
-    def _load(self) -> dict[str, _Entry[T]]:
+    def _changed_at(self) -> int:
+        try:
+            return os.stat(self._directory).st_mtime_ns  # noqa: PTH116
+        except FileNotFoundError:
+            return 0
+
+    def _load(self) -> _Table[T]:
         try:
             return self._decoder.decode(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError):
-            return {}
+            return _Table({})
 
-    def _save(self, entries: dict[str, _Entry[T]]) -> None:
+    def _save(self, table: _Table[T]) -> None:
         try:
-            fs.write_atomic(self._path, msgspec.json.encode(entries))
+            fs.write_atomic(self._path, msgspec.json.encode(table))
         except OSError:
             # A read-only or full home can still be looked at; the index is made again next time.
             return
+
+
+def _is_settled(mtime_ns: int) -> bool:
+    """True when a later change must get another mtime: file systems count in ticks of some milliseconds."""
+    return time.time_ns() - mtime_ns > _TICK_NS

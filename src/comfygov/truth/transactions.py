@@ -56,13 +56,15 @@ class Transactions:
 
     def summaries(self) -> list[TxSummary]:
         """All of them, oldest first."""
+        index = store.Index(self._home.state / "transactions_index.json", self._directory, TxSummary)
+        return list(index.entries(self._files, self._summarise).values())
+
+    def _files(self) -> list[tuple[str, str]]:
         try:
-            names = sorted(filter(_is_record, os.listdir(self._directory)), key=lambda name: (len(name), name))
+            names = filter(_is_record, os.listdir(self._directory))
         except FileNotFoundError:
             return []
-        files = [(name, f"{self._directory}/{name}") for name in names]
-        index = store.Index(self._home.state / "transactions_index.json", TxSummary)
-        return list(index.entries(files, self._summarise).values())
+        return [(name, f"{self._directory}/{name}") for name in sorted(names, key=lambda name: (len(name), name))]
 
     def _summarise(self, path: str) -> TxSummary:
         data = Path(path).read_bytes()

@@ -1,0 +1,55 @@
+"""Bytecode for the private tree of a trial: without it every trial compiles all of ComfyUI again (2 s).
+
+It is compiled by us from a fresh checkout and never taken from a tree in which a pack has run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comfygov.ports import bytecode, fs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CACHE_FOLDER = "__pycache__"
+
+
+@dataclass(frozen=True)
+class BytecodeCache:
+    """`root` holds a directory for each (commit, Python build); `python` is an interpreter of that build."""
+
+    root: Path
+    build: str
+    python: str
+
+    def lay_in(self, tree: Path, commit: str, *, without: str = "") -> None:
+        """Give the fresh checkout `tree` of `commit` its bytecode, but for the folder `without`."""
+        cached = self.root / f"{commit}-{self.build}"
+        if not cached.is_dir():
+            bytecode.compile_tree(self.python, tree, exclude=f"/{without}/" if without else "(?!)")
+            _keep(tree, cached, without)
+        else:
+            shutil.copytree(cached, tree, dirs_exist_ok=True)
+
+
+def _keep(tree: Path, cached: Path, without: str) -> None:
+    """Store the bytecode of `tree`; another process may have been faster."""
+    staging = cached.with_name(f".{cached.name}.{id(tree)}.staging")
+    fs.remove_tree(staging)
+    for folder in _folders(tree, without):
+        shutil.copytree(folder, staging / folder.relative_to(tree))
+    staging.mkdir(parents=True, exist_ok=True)
+    try:
+        staging.rename(cached)
+    except OSError:
+        fs.remove_tree(staging)
+
+
+def _folders(tree: Path, without: str) -> Iterator[Path]:
+    for folder in tree.rglob(_CACHE_FOLDER):
+        if without not in folder.relative_to(tree).parts:
+            yield folder
