@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 from tools import reference
+
+from comfygov.cli.entry import COMMANDS, gov
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,6 +31,20 @@ def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "06_development_workflow.md").read_text()
     assert listed
     assert [name for name in listed if f"`{name}`" not in reasons] == []
+
+
+def test_every_command_that_a_message_or_document_names_exists() -> None:
+    sources = [path for path in (ROOT / "src").rglob("*.py") if "standin" not in path.parts]
+    for path in [*sources, ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for group, name in re.findall(r"\bgov (node|tx|snapshot)? ?([a-z]+)\b", path.read_text()):
+            known = COMMANDS if not group else gov_group(group)
+            assert name in known, f"{path.name}: gov {group} {name}"
+
+
+def gov_group(name: str) -> set[str]:
+    command = gov.get_command(click.Context(gov), name)
+    assert isinstance(command, click.Group)
+    return set(command.commands) | {"is", "and"}
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -18,7 +18,7 @@ RECENT = 5
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Counts of `transactions` are by status. `drift` is the quick verdict: `gov verify` looks deeper."""
+    """Counts of `transactions` are by status. `drift` is the quick verdict."""
 
     home: str
     prod_env_exists: bool

@@ -33,7 +33,7 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
         return GovError(
             Code.DISK_FULL,
             f"the disk that holds {where} is full",
-            "free space (`gov gc` removes what no snapshot needs), then run the command again",
+            "free space, then run the command again: nothing was half done",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
@@ -130,7 +130,9 @@ def unshare_tree(path: Path) -> None:
     done = process.run(["cp", *clone, "--", str(path), str(own)], timeout_seconds=1800)
     if done.exit_code != 0:
         remove_tree(own)
-        raise GovError(Code.TOOL_FAILED, f"{path} could not be copied", "gov doctor", (done.words,))
+        raise GovError(
+            Code.TOOL_FAILED, f"{path} could not be copied", "check the space and the rights there", (done.words,)
+        )
     remove_tree(path)
     own.rename(path)
 

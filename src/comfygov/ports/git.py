@@ -330,7 +330,9 @@ def failure(what: str, done: process.Completed) -> GovError:
     words = tuple(without_credentials(done.words).splitlines()[-15:])
     if re.search("no space left", done.words, re.IGNORECASE):
         return GovError(Code.DISK_FULL, f"the disk became full during `{what}`", "free space, run this again", words)
-    return GovError(Code.TOOL_FAILED, f"`{what}` failed (exit {done.exit_code})", "run `gov doctor`", words)
+    return GovError(
+        Code.TOOL_FAILED, f"`{what}` failed (exit {done.exit_code})", "the lines above are git's own", words
+    )
 
 
 def fetch_failure(source: Source, done: process.Completed) -> GovError:

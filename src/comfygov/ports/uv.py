@@ -202,7 +202,9 @@ def _failure(what: str, done: process.Completed) -> GovError:
             "check the network (or [python] index_url in config.toml), then run the command again",
             details,
         )
-    return GovError(Code.TOOL_FAILED, f"uv could not {what} (exit {done.exit_code})", "run `gov doctor`", details)
+    return GovError(
+        Code.TOOL_FAILED, f"uv could not {what} (exit {done.exit_code})", "the lines above are uv's own", details
+    )
 
 
 def cache_directory(uv: Uv) -> Path:

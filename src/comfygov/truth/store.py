@@ -48,7 +48,8 @@ def decode(path: Path, data: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind)
     except msgspec.MsgspecError as error:
         _refuse_newer(path, data)
-        raise GovError(Code.HOME_DAMAGED, f"{path} cannot be read: {error}", "gov verify") from error
+        hint = f"bring it back from a backup, or move it aside: mv {path} {path}.damaged"
+        raise GovError(Code.HOME_DAMAGED, f"{path} cannot be read: {error}", hint) from error
 
 
 def _refuse_newer(path: Path, data: bytes) -> None:

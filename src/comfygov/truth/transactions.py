@@ -74,7 +74,9 @@ class Transactions:
         try:
             return msgspec.json.decode(data, type=TxSummary)
         except msgspec.MsgspecError as error:
-            raise GovError(Code.HOME_DAMAGED, f"{path} cannot be read: {error}", "gov verify") from error
+            raise GovError(
+                Code.HOME_DAMAGED, f"{path} cannot be read: {error}", f"move it aside: mv {path} {path}.damaged"
+            ) from error
 
 
 def _is_record(name: str) -> bool:
