@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+
+
+def _end_in_order(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run `gov` and end at once: taking the interpreter apart would cost 10 ms of every call."""
     from comfygov.cli.entry import run
 
+    # A trial's ComfyUI is ended on the way out; the default action would leave it running.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_in_order)
     exit_code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from comfygov.ports.comfy_api import ComfyApi, free_port
 from tests.kit.repos import commit_all
@@ -159,3 +160,51 @@ def test_a_trial_whose_process_was_killed_is_closed_by_the_next_change(governed:
     assert "marked as failed" in ran.stderr
     assert governed.json("tx", "inspect", "1")["transaction"]["status"] == "aborted"
     assert not list((governed.home / ".venv-candidate").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_trial_that_is_ended_leaves_no_process(governed: Governed, number: signal.Signals) -> None:
+    daemon = DAEMON.replace("NODE_CLASS_MAPPINGS", "import time; time.sleep(600); NODE_CLASS_MAPPINGS")
+    governed.gov("node", "add", str(governed.pack("sleeper", files={"__init__.py": daemon}))).ok()
+    child = governed.start("tx", "run", "sleeper")
+    deadline = time.monotonic() + 30
+    while not (family := _carrying(governed, "tx0001")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert family
+    child.send_signal(number)
+    child.communicate(timeout=30)
+    governed.gov("tx", "abort", "1").ok()
+    assert _carrying(governed, "tx0001") == []
+    assert not (governed.home / "state" / "work" / "tx0001-boot").exists()
+
+
+def _carrying(governed: Governed, txid: str) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("COMFYGOV_RUN_ID") == f"{governed.home}:{txid}":
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_restart_that_fails_undoes_the_change(governed: Governed) -> None:
+    governed.promote_pack("moving")
+    pack = governed.root / "packs" / "moving"
+    # It works in a trial and not in production: what it looks for is only there.
+    spoiled = "import os\nif os.path.exists('../spoil'):\n    os._exit(9)\n"
+    (pack / "__init__.py").write_text(spoiled + (pack / "__init__.py").read_text())
+    commit_all(pack)
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    try:
+        governed.gov("tx", "run", "moving", "--ref", "main").ok()
+        before = governed.world()
+        (governed.home / "spoil").touch()
+        governed.gov("tx", "promote", "2", "--restart").failed(1, "production is again what")
+        after = governed.world()
+        assert {**after, "state/head.json": ""} == {**before, "state/head.json": ""}
+        assert governed.json("status")["running"] is not None
+        assert governed.json("tx", "inspect", "2")["transaction"]["status"] == "promote_failed"
+    finally:
+        governed.gov("stop").ok()

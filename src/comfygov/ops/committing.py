@@ -11,7 +11,7 @@ from comfygov.truth import audit, checkouts, commit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import RunRecord, SnapshotMeta
+    from comfygov.model.state import Head, RunRecord, SnapshotMeta
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
@@ -55,11 +55,32 @@ def commit_state(
     try:
         pre = record_snapshot(context, before) if before else None
         meta = _commit(context, state, origin, approved)
-    finally:
+    except BaseException:
         if running:
             production.start_again(context, running)
+        raise
+    if running:
+        _start_or_go_back(context, running, head)
     retain(context)
     return Committed(meta, pre)
+
+
+def _start_or_go_back(context: Context, running: RunRecord, before: Head | None) -> None:
+    """Start the ComfyUI that was stopped for the change; one that does not come up undoes the change."""
+    try:
+        production.start_again(context, running)
+    except GovError as failure:
+        if before is None:
+            raise
+        origin = Origin("rollback_post", f"ComfyUI did not start again: {failure.message}")
+        _commit(context, context.snapshots.read(before.snapshot), origin, ())
+        production.start_again(context, running)
+        raise GovError(
+            Code.PROMOTE_FAILED,
+            f"ComfyUI did not start on the new state, so production is again what {before.snapshot} was",
+            failure.hint,
+            failure.details,
+        ) from failure
 
 
 def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
+from comfygov.model.tx import Promotion
 from comfygov.ports import clock, lock, process
 from comfygov.ports.fs import explain_os_error
 from comfygov.ports.git import without_credentials
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
     from comfygov.truth.snapshots import State
 
 __all__ = [
-    "Context", "changing", "discard_work", "explain_os_error", "find_root", "open_home", "without_credentials",
+    "Context",
+    "changing",
+    "discard_work",
+    "explain_os_error",
+    "find_root",
+    "open_home",
+    "trial_run_id",
+    "without_credentials",
     "work_directory",
 ]  # fmt: skip
 
@@ -108,6 +116,7 @@ def changing(context: Context) -> Iterator[None]:
         if said:
             context.progress.note(said)
         _close_dead_transactions(context)
+        _note_promotion(context)
         yield
 
 
@@ -120,6 +129,7 @@ def _close_dead_transactions(context: Context) -> None:
             _drop_if_stale(context.home.transactions / f"{summary.txid}.json")
             continue
         tx = context.transactions.load(summary.txid)
+        process.end_marked(trial_run_id(context, tx.txid))
         discard_work(context, tx.txid)
         context.transactions.save(
             msgspec.structs.replace(
@@ -131,6 +141,21 @@ def _close_dead_transactions(context: Context) -> None:
             )
         )
         context.progress.note(f"transaction {tx.txid} is marked as failed: its process had ended")
+
+
+def _note_promotion(context: Context) -> None:
+    """A promote that died between its commit point and its record: head says that it happened."""
+    head = context.snapshots.head()
+    meta = context.snapshots.meta(head.snapshot) if head else None
+    if meta is None or meta.kind != "promote_post" or meta.txid is None:
+        return
+    tx = context.transactions.load(meta.txid)
+    if tx.status == "promoted":
+        return
+    pre = [m.id for m in context.snapshots.metas() if m.kind == "promote_pre" and m.txid == meta.txid]
+    promotion = Promotion("promoted", meta.reason, meta.approved_by, (), pre[-1] if pre else None, meta.id)
+    context.transactions.save(msgspec.structs.replace(tx, status="promoted", promotion=promotion, candidate_env=None))
+    discard_work(context, tx.txid)
 
 
 def _drop_if_stale(path: Path) -> None:
@@ -146,8 +171,14 @@ def discard_work(context: Context, txid: str) -> None:
     """Remove the candidate environment and the private tree of a transaction; its logs stay."""
     from comfygov.ports import fs
 
-    for path in (context.home.candidates / txid, context.home.work / txid):
+    work = context.home.work
+    for path in (context.home.candidates / txid, work / txid, work / f"{txid}-boot", work / f"{txid}-promote-boot"):
         fs.remove_tree(path)
+
+
+def trial_run_id(context: Context, name: str) -> str:
+    """What marks every process of a trial, so that those of a dead command can be found and ended."""
+    return f"{context.home.root}:{name}"
 
 
 def work_directory(context: Context, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from comfygov.ops.context import work_directory
+from comfygov.ops.context import trial_run_id, work_directory
 from comfygov.ops.production import device_arguments
 from comfygov.ports import fs
 from comfygov.ports.git import recorded_source
@@ -55,6 +55,7 @@ def plan(
         timeout_seconds=timeout_seconds or context.config.tx.timeout_seconds,
         stdout=stdout,
         stderr=stderr,
+        run_id=trial_run_id(context, name),
     )
 
 

@@ -52,6 +52,8 @@ def promote(context: Context, request: PromoteRequest) -> PromoteResult:
         tx, retried = _try_again(context, tx, request), True
         _refuse_unapproved(tx, request)
     with changing(context):
+        tx = context.transactions.load(tx.txid)
+        _refuse_wrong_state(tx, request)
         if _base_moved(context, tx):
             raise GovError(Code.BUSY, "production changed while the trial ran again", f"gov tx promote {tx.txid}")
         try:

@@ -1,4 +1,5 @@
-"""Run a command that can write below named directories only (Linux Landlock, no privileges needed).
+"""Run a command that can write below named directories only (Linux Landlock, no privileges needed), and
+that dies with the process that started it.
 
 As a program: ``python -I landlock.py [--rw DIR]... -- COMMAND [ARG]...``. System call numbers are the
 same on every architecture that Linux has had since 5.13; constants are those of linux/landlock.h.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 import sys
 
@@ -17,6 +19,7 @@ _RESTRICT_SELF = 446
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
 _NO_NEW_PRIVILEGES = 38
+_SET_PARENT_DEATH_SIGNAL = 1
 
 _WRITE_FILE = 1 << 1
 # remove dir, remove file, make char, dir, reg, sock, fifo, block, sym (bits 4 to 12)
@@ -73,7 +76,16 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it dies, whatever kills that."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
 def main(arguments: list[str]) -> None:
+    die_with_parent()
     writable: list[str] = []
     while arguments and arguments[0] == "--rw":
         writable.append(arguments[1])

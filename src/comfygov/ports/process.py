@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import psutil
+
 _is_subreaper = False
 
 RUN_ID_VARIABLE = "COMFYGOV_RUN_ID"
@@ -254,13 +256,22 @@ def members(pid: int, run_id: str, since: float | None = None) -> set[int]:
     except psutil.Error:
         pass
     found |= _adopted(since) if since is not None else set()
+    found |= _where(lambda process: os.getsid(process.pid) == pid or process.environ().get(RUN_ID_VARIABLE) == run_id)
+    return {p for p in found - {os.getpid()} if started_at(p) is not None}
+
+
+def _where(holds: Callable[[psutil.Process], bool]) -> set[int]:
+    """Processes for which `holds`, among those that we may look into."""
+    import psutil
+
+    found: set[int] = set()
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == pid or process.environ().get(RUN_ID_VARIABLE) == run_id:
+            if holds(process):
                 found.add(process.pid)
         except (psutil.Error, OSError):
             continue
-    return {p for p in found - {os.getpid()} if started_at(p) is not None}
+    return found
 
 
 def end_tree(
@@ -285,6 +296,18 @@ def end_tree(
             _send(member, signal.SIGKILL)
         _root_lives(pid, reap)
         _reap_orphans(left - {pid})
+        time.sleep(0.02)
+
+
+def end_marked(run_id: str) -> None:
+    """Kill every process that carries `run_id`: what a command that was killed left running."""
+    for _ in range(50):
+        marked = _where(lambda process: process.environ().get(RUN_ID_VARIABLE) == run_id)
+        left = {pid for pid in marked if started_at(pid) is not None}
+        if not left:
+            return
+        for member in left:
+            _send(member, signal.SIGKILL)
         time.sleep(0.02)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import signal
 import time
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ class BootPlan:
     timeout_seconds: float
     stdout: Path
     stderr: Path
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def booted(plan: BootPlan) -> Iterator[Booted]:
         plan.sandbox.wrap(argv, [plan.work]),
         cwd=plan.tree,
         env=environment(plan),
-        run_id=secrets.token_hex(8),
+        run_id=plan.run_id,
         stdout=plan.stdout,
         stderr=plan.stderr,
     )

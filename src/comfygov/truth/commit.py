@@ -34,9 +34,9 @@ def commit(home: Home, git: Git, snapshots: Snapshots, meta: SnapshotMeta, line:
     try:
         materialise(home, git, snapshots.read(meta.id))
     except Exception:
-        if previous is not None:
-            snapshots.write_head(snapshots.meta(previous), meta.id)
-            materialise(home, git, snapshots.read(previous))
+        if before is not None:
+            store.save(home.head_file, before)
+            materialise(home, git, snapshots.read(before.snapshot))
             home.pending_file.unlink()
         raise
     _finish(home, line)
