@@ -37,8 +37,6 @@ def plan(
     python = context.interpreter
     compiled = BytecodeCache(cache_root() / "bytecode", f"{python.version}-{python.system}", python.path)
     tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private, compiled)
-    model_paths = work / "extra_model_paths.yaml"
-    model_paths.write_text(model_paths_text(context.home), encoding="utf-8")
     context.home.logs.mkdir(parents=True, exist_ok=True)
     stdout, stderr = (context.home.logs / f"{name}.{stream}.log" for stream in ("stdout", "stderr"))
     for log in (stdout, stderr):
@@ -49,7 +47,7 @@ def plan(
         tree=private,
         work=work,
         packs=(*command.shipped_packs(private), *(pack.name for pack in enabled)),
-        model_paths=model_paths,
+        model_paths=_model_paths(context, work),
         extra_args=(*device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
         sandbox=sandbox.choose(context.config.tx.sandbox),
         timeout_seconds=timeout_seconds or context.config.tx.timeout_seconds,
@@ -57,6 +55,16 @@ def plan(
         stderr=stderr,
         run_id=trial_run_id(context, name),
     )
+
+
+def _model_paths(context: Context, work: Path) -> list[Path]:
+    """What production sees of models: the home's, those in its own tree, and its own path file."""
+    home = context.home
+    seen = work / "extra_model_paths.yaml"
+    text = model_paths_text("comfygov", home.models, is_default=True)
+    seen.write_text(text + model_paths_text("production", home.comfyui / "models", is_default=False), encoding="utf-8")
+    own = home.comfyui / "extra_model_paths.yaml"
+    return [seen, own] if own.is_file() else [seen]
 
 
 def _input_arguments(context: Context) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class BootPlan:
     tree: Path
     work: Path
     packs: Sequence[str]
-    model_paths: Path
+    model_paths: Sequence[Path]
     extra_args: Sequence[str]
     sandbox: Sandbox
     timeout_seconds: float

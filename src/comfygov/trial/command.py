@@ -36,11 +36,11 @@ def refuse_other_tree(comfyui: Path) -> None:
 
 
 def arguments(
-    python: str, *, packs: Sequence[str], host: str, port: int, model_paths: Path, extra: Sequence[str]
+    python: str, *, packs: Sequence[str], host: str, port: int, model_paths: Sequence[Path], extra: Sequence[str]
 ) -> list[str]:
     """The argument list of `main.py`; packs are names of entries in custom_nodes."""
     argv = [python, "main.py", "--listen", host, "--port", str(port), "--disable-auto-launch"]
-    argv += ["--extra-model-paths-config", str(model_paths), "--disable-all-custom-nodes"]
+    argv += ["--extra-model-paths-config", *map(str, model_paths), "--disable-all-custom-nodes"]
     if packs:
         argv += ["--whitelist-custom-nodes", *packs]
     return [*argv, *extra]

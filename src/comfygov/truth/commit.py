@@ -98,18 +98,18 @@ MODEL_FOLDERS = (
 )
 
 
-def model_paths_text(home: Home) -> str:
-    """extra_model_paths.yaml: every kind of model that ComfyUI knows, below the home's models folder."""
+def model_paths_text(name: str, models: Path, *, is_default: bool) -> str:
+    """A section of extra_model_paths.yaml: every kind of model that ComfyUI knows, below `models`."""
     lines = [
-        "# Written by comfygov: ComfyUI finds the home's model files through this.",
-        "comfygov:",
-        f"  base_path: {msgspec.json.encode(str(home.models)).decode()}",
-        "  is_default: true",
+        "# Written by comfygov: ComfyUI finds model files through this.",
+        f"{name}:",
+        f"  base_path: {msgspec.json.encode(str(models)).decode()}",
+        *(["  is_default: true"] if is_default else []),
     ]
-    return "\n".join([*lines, *(f"  {name}: {name}" for name in MODEL_FOLDERS)]) + "\n"
+    return "\n".join([*lines, *(f"  {folder}: {folder}" for folder in MODEL_FOLDERS)]) + "\n"
 
 
 def write_model_paths(home: Home) -> None:
     for name in MODEL_FOLDERS:
         (home.models / name).mkdir(parents=True, exist_ok=True)
-    fs.write_if_changed(home.model_paths_file, model_paths_text(home).encode())
+    fs.write_if_changed(home.model_paths_file, model_paths_text("comfygov", home.models, is_default=True).encode())

@@ -1,0 +1,66 @@
+"""`gov init --comfyui-dir`: an install that is there already is governed without being changed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from comfygov.ports.comfy_api import ComfyApi, free_port
+from tests.kit.repos import git, make_comfyui, make_pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.kit.governed import Governed
+
+LIST_CHECKPOINTS = """
+import folder_paths
+class Found:
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+    def run(self):
+        return ("",)
+names = folder_paths.get_filename_list("checkpoints")
+assert {"mine.safetensors", "home.safetensors"} <= set(names), names
+NODE_CLASS_MAPPINGS = {"Found": Found}
+"""
+
+
+def existing(bare: Governed, tmp_path: Path) -> Path:
+    tree = make_comfyui(tmp_path / "my ComfyUI")
+    make_pack(tree / "custom_nodes" / "already-here")
+    (tree / "models" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (tree / "models" / "checkpoints" / "mine.safetensors").write_bytes(b"0")
+    bare.wheels.mkdir(exist_ok=True)
+    bare.gov("init", "--comfyui-dir", str(tree), "--find-links", str(bare.wheels), "--index-url", "none").ok()
+    return tree
+
+
+def test_an_existing_install_is_not_changed(bare: Governed, tmp_path: Path) -> None:
+    tree = existing(bare, tmp_path)
+    assert git(tree, "status", "--porcelain") == ""
+    assert git(tree, "symbolic-ref", "HEAD") == "refs/heads/main"
+    assert bare.json("node", "list")["unmanaged"] == ["already-here"]
+    assert not (bare.home / "ComfyUI").exists()
+    port = free_port()
+    bare.gov("run", "--detach", "--", "--port", str(port)).ok()
+    assert "already_here" not in ComfyApi("127.0.0.1", port).object_info()
+    bare.gov("stop").ok()
+
+
+def test_a_trial_sees_the_models_of_both_places(bare: Governed, tmp_path: Path) -> None:
+    existing(bare, tmp_path)
+    (bare.home / "models" / "checkpoints" / "home.safetensors").write_bytes(b"0")
+    bare.gov("node", "add", str(bare.pack("finder", files={"__init__.py": LIST_CHECKPOINTS}))).ok()
+    bare.gov("tx", "run", "finder").ok()
+
+
+def test_trees_that_cannot_be_governed(bare: Governed, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    bare.gov("init", "--comfyui-dir", str(tmp_path / "empty")).failed(1, "is no ComfyUI: main.py")
+    bare.gov("init", "--comfyui-dir", str(tmp_path / "nowhere"), "--path", "other").failed(1, "is no ComfyUI")
+    assert json.loads(bare.gov("status", "--json").stdout)["data"]["head"] is None
