@@ -19,7 +19,7 @@ from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, clones, fs, process
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
-from comfygov.resolve import requirements, torch_family
+from comfygov.resolve import fit, requirements, torch_backend, torch_family
 from comfygov.trial import boot, gates, sandbox
 from comfygov.truth import store
 
@@ -303,6 +303,7 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
         baseline=trial.base.baseline,
         registry=proposed.registry,
         deny=trial.context.config.policy.deny,
+        misfits=tuple(fit.misfits(trial.declared, _machine(trial))),
     )
     before = record.freeze(trial.candidate)
     script = plan.tree / "custom_nodes" / trial.plugin.id / "install.py"
@@ -314,6 +315,16 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)
     _conclude(trial, plan, evidence, after, exit_code)
+
+
+def _machine(trial: Trial) -> fit.Machine:
+    python = trial.context.interpreter
+    return fit.Machine(
+        python=python.version,
+        comfyui=trial.base.baseline.comfyui_version,
+        system=python.system,
+        has_accelerator=torch_backend.has_accelerator(python.system),
+    )
 
 
 def _boot(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> int | None:

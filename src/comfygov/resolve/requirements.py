@@ -42,6 +42,7 @@ class Declared:
     malformed: list[Rejected] = field(default_factory=list)
     requires_python: str = ""
     requires_comfyui: str = ""
+    classifiers: tuple[str, ...] = ()
     has_install_script: bool = False
     of_comfyui: bool = False
     files: set[str] = field(default_factory=set)
@@ -72,6 +73,8 @@ def _read_pyproject(read_file: ReadFile, declared: Declared) -> dict[str, object
     project = _table(document, "project")
     declared.requires_python = str(project.get("requires-python") or "")
     declared.requires_comfyui = str(_table(_table(document, "tool"), "comfy").get("requires-comfyui") or "")
+    classifiers = project.get("classifiers")
+    declared.classifiers = tuple(map(str, classifiers)) if isinstance(classifiers, list) else ()
     return project
 
 

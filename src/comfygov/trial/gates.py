@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from comfygov.model.names import canonical
-from comfygov.model.tx import Difference, Gate
+from comfygov.model.tx import Difference, Gate, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,8 @@ class Evidence:
     """What the trial left behind for the gates.
 
     `boot_error` is empty when ComfyUI became ready; `torch_misfit` is what does not fit and the pins that
-    mend it; `install_script` its exit code and last lines.
+    mend it; `misfits` what the pack says of itself that is not so here; `install_script` its exit code and
+    last lines.
     """
 
     node_id: str
@@ -31,6 +32,7 @@ class Evidence:
     baseline: Baseline
     registry: Registry
     deny: tuple[str, ...]
+    misfits: tuple[tuple[Verdict, str], ...] = ()
     boot_error: str = ""
     boot_log: tuple[str, ...] = ()
     health: Baseline | None = None
@@ -55,6 +57,13 @@ def _denied(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("deny_list", "fail", "policy.deny names it", hits)
     else:
         yield Gate("deny_list", "pass", "nothing of it is on the deny list")
+
+
+def _declared_fit(evidence: Evidence) -> Iterator[Gate]:
+    for verdict, reason in evidence.misfits:
+        yield Gate("declared_fit", verdict, reason)
+    if not evidence.misfits:
+        yield Gate("declared_fit", "pass", "nothing that it says of itself excludes this machine")
 
 
 def _resolves(_: Evidence) -> Iterator[Gate]:
@@ -156,6 +165,7 @@ def _smoke(evidence: Evidence) -> Iterator[Gate]:
 
 _CHECKS = (
     _denied,
+    _declared_fit,
     _resolves,
     _core_packages,
     _torch,
