@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "cli": {"cli", "ops", "model", "errors", "__version__"},
 }
 WORLD = {"subprocess", "socket", "urllib3", "http", "urllib.request"}
-HEAVY = {"rich", "urllib3", "packaging", "psutil", "tomlkit", "yaml", "uv", "asyncio", "msgspec", "subprocess"}
+HEAVY = {"rich", "urllib3", "packaging", "psutil", "tomlkit", "yaml", "uv", "asyncio", "msgspec"}
 
 
 def files() -> list[Path]:

@@ -21,9 +21,9 @@ def main() -> None:
         signal.signal(number, _end_in_order)
     exit_code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except OSError:
         exit_code = exit_code or 1
     os._exit(exit_code)
 

@@ -31,6 +31,8 @@ class Ran:
         """It failed as said, its message names `words`, and it is `error:` with a `hint:`."""
         assert self.exit_code == exit_code, self
         assert "comfygov made a mistake" not in self.stderr, self
+        if self.stderr and "may not be promoted" not in self.stdout:
+            assert "error: " in self.stderr, self
         for word in words:
             assert word in self.stderr + self.stdout, (word, self)
         return self

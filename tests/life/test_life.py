@@ -209,7 +209,7 @@ def test_edits_of_the_user_stop_an_update_before_it_starts(governed: Governed) -
     governed.gov("tx", "promote", "2").failed(1, "mine: __init__.py (edited)")
     assert governed.head() == head
     assert edited.read_text().endswith("# mine\n")
-    assert governed.json("tx", "inspect", "2")["transaction"]["status"] == "promote_failed"
+    assert governed.json("tx", "inspect", "2")["transaction"]["status"] == "completed", "refused, not failed"
 
 
 def test_a_trial_whose_base_moved_is_run_again(governed: Governed) -> None:

@@ -147,7 +147,7 @@ def test_removal_never_follows_a_link(tmp_path: Path) -> None:
 
 
 AS_SOMEBODY = """
-import os, sys
+import os, shutil, sys  # while this interpreter's library can still be read
 from pathlib import Path
 from comfygov.ports import fs
 root = Path(sys.argv[1])

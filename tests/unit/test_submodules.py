@@ -94,10 +94,11 @@ def test_submodules_follow_to_commits_that_are_at_hand(nest: Nest) -> None:
     assert (target / "libs/inner/mine").read_text() == "m"
 
 
-def test_an_edit_in_a_submodule_is_an_edit(nest: Nest) -> None:
+def test_an_edit_in_a_submodule_is_one_of_the_submodule(nest: Nest) -> None:
     target = nest.place(nest.before)
     (target / "libs/inner/b").write_text("mine")
-    assert nest.git.edited(target) == ["libs/inner"]
+    assert nest.git.edited(target) == []
+    assert nest.git.edited(target / "libs/inner") == ["b"]
 
 
 def test_an_untracked_file_in_a_submodule_is_no_edit(nest: Nest) -> None:

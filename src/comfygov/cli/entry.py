@@ -120,17 +120,32 @@ def open_context(options: Options) -> Context:
     return open_home(options.home, command_line(), progress(options))
 
 
-def show(options: Options, data: object, lines: Iterable[str], *, findings: Sequence[object] = ()) -> None:
-    """Hand a result to the one renderer that the person asked for."""
+def show(
+    options: Options,
+    data: object,
+    lines: Iterable[str],
+    *,
+    findings: Sequence[object] = (),
+    error: GovError | None = None,
+) -> None:
+    """Hand a result to the one renderer that the person asked for; `error` says why it is not what was wanted."""
     if options.json:
-        output.emit_envelope(_command_name(), data, findings=findings)
+        ctx = click.get_current_context()
+        name = ctx.command_path.removeprefix("gov ")
+        output.emit_envelope(name, data, ok=error is None, findings=findings, error=error)
     else:
         output.emit_lines(lines)
 
 
-def _command_name() -> str:
-    ctx = click.get_current_context(silent=True)
-    return ctx.command_path.removeprefix("gov ") if ctx else "gov"
+def command_name(arguments: Sequence[str]) -> str:
+    """The command that `arguments` name, for the envelope of one that did not get as far as its result."""
+    words = list(arguments)
+    for position, word in enumerate(words):
+        if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
+            is_group = COMMANDS[word][0] in ("node", "tx") or word == "snapshot"
+            below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
+            return f"{word} {below}".strip() if is_group else word
+    return "gov"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -149,7 +164,7 @@ def gov() -> None:
 def run(arguments: list[str]) -> int:
     """Run `gov` and return its exit code; whatever happens, --json gets its envelope."""
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    name = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+    name = command_name(arguments)
     try:
         result = gov.main(args=arguments, prog_name="gov", standalone_mode=False)
     except click.exceptions.Exit as done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from comfygov.cli.entry import Options, common, open_context, show
+from comfygov.errors import Code, GovError
 
 
 @click.command()
@@ -13,18 +14,19 @@ from comfygov.cli.entry import Options, common, open_context, show
 @click.option("--timeout", type=float, metavar="S", help="Seconds that a detached ComfyUI has to become ready.")
 @click.argument("comfyui_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMFYUI ARGS]")
 @common
-def run(
-    options: Options, sync_first: bool, detach: bool, timeout: float | None, comfyui_args: tuple[str, ...]
-) -> int | None:
+def run(options: Options, sync_first: bool, detach: bool, timeout: float | None, comfyui_args: tuple[str, ...]) -> int:
     """Start ComfyUI with exactly the enabled packs, from the sealed environment."""
     from comfygov.cli.render.views import started_lines
     from comfygov.ops.run import RunRequest
     from comfygov.ops.run import run as start
 
-    request = RunRequest(comfyui_args, sync_first, detach, timeout)
+    request = RunRequest(comfyui_args, sync_first, detach, timeout, quiet_stdout=options.json)
     result = start(open_context(options), request)
-    show(options, result, started_lines(result))
-    return result.exit_code if not result.exit_code or result.exit_code > 0 else 1
+    error = None
+    if result.exit_code:
+        error = GovError(Code.TOOL_FAILED, f"ComfyUI ended with exit code {result.exit_code}", "its log says why")
+    show(options, result, started_lines(result), error=error)
+    return error.exit_code if error else 0
 
 
 @click.command()

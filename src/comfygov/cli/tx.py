@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from comfygov.cli.entry import Options, common, open_context, show
-from comfygov.errors import EXIT_NO_SOLUTION, EXIT_REFUSED
+from comfygov.errors import Code, GovError
 
 
 @click.group()
@@ -29,8 +29,12 @@ def run(options: Options, node_id: str, timeout: float | None, ref: str | None) 
     context = open_context(options)
     done = run_trial(context, TxRequest(node_id, ref, timeout))
     detail = read_tx(context, done.txid)
-    show(options, detail, detail_lines(detail), findings=detail.blockers)
-    return {"completed": 0, "needs_resolution": EXIT_NO_SOLUTION}.get(done.status, EXIT_REFUSED)
+    error = None
+    if done.status != "completed":
+        code = Code.NO_SOLUTION if done.status == "needs_resolution" else Code.TRIAL_FAILED
+        error = GovError(code, done.error, f"gov tx inspect {done.txid}")
+    show(options, detail, detail_lines(detail), findings=detail.blockers, error=error)
+    return error.exit_code if error else 0
 
 
 @tx.command(name="list")

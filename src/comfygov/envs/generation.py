@@ -144,6 +144,7 @@ class Generations:
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         with fs.explained(staged):
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
+            fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
             fs.remove_tree(self.path(generation))
             self.root.mkdir(parents=True, exist_ok=True)
             staged.rename(self.path(generation))
@@ -156,6 +157,17 @@ class Generations:
         staging = self.root / f".{generation}.{os.getpid()}.staging"
         self.stage(project, staging, python, base)
         self.seal(staged=staging, generation=generation, python=python)
+
+    def rebuild(self, project: Path, generation: str, python: Interpreter) -> None:
+        """Make a damaged generation anew and put it in the old one's place; a failure leaves the old one."""
+        staging = self.root / f".{generation}.{os.getpid()}.staging"
+        self.stage(project, staging, python, None)
+        damaged = self.root / f".{generation}.{os.getpid()}.damaged"
+        fs.remove_tree(damaged)
+        if self.path(generation).exists():
+            self.path(generation).rename(damaged)
+        self.seal(staged=staging, generation=generation, python=python)
+        fs.remove_tree(damaged)
 
     def quick_problems(self, generation: str) -> list[str]:
         """Packages that are there and should not be, or should and are not: milliseconds."""

@@ -130,7 +130,8 @@ def _rows(record: str) -> Iterator[tuple[str, str, str]]:
     else:
         rows = [tuple(line.rsplit(",", 2)) for line in record.splitlines()]
     for row in rows:
-        if len(row) == 3 and row[1]:
+        # Some wheels list bytecode; ours replaces it.
+        if len(row) == 3 and row[1] and not row[0].endswith(".pyc"):
             yield row[0], row[1], row[2]
 
 

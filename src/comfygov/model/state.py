@@ -180,7 +180,7 @@ class RunRecord(Stored, frozen=True):
 
 
 class ComfyUIPin(Stored, frozen=True):
-    """Where ComfyUI comes from and at what commit it is. `repo` is empty for a tree with no origin."""
+    """Where ComfyUI comes from and at what commit it is. `repo` is the tree's own path when it has no origin."""
 
     repo: str
     ref: str | None

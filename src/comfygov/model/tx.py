@@ -161,6 +161,7 @@ class TxSummary(Stored, frozen=True):
     kind: Kind
     status: Status
     started_at: str
+    base_snapshot: str = ""
     ended_at: str | None = None
     owner_pid: int = 0
     owner_started: float = 0.0

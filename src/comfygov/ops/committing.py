@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ops import locking, production
+from comfygov.ports import clock, clones, fs
 from comfygov.truth import audit, checkouts, commit
 from comfygov.truth.snapshots import Origin
 
@@ -32,6 +33,7 @@ def commit_state(
     before: Origin | None = None,
     approved: tuple[str, ...] = (),
     restart: bool = False,
+    touched: frozenset[str] = frozenset(),
 ) -> Committed:
     """Make `state` production in one atomic step, after a snapshot `before` of what it is now.
 
@@ -43,7 +45,8 @@ def commit_state(
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
     locking.ensure_generation(context, state, head.generation if head else None)
-    running = _code_under_running(context, state)
+    keep_hand_edits(context)
+    running = code_under_running(context, state, touched)
     if running and not restart:
         raise GovError(
             Code.RUNNING,
@@ -56,12 +59,12 @@ def commit_state(
         pre = record_snapshot(context, before) if before else None
         meta = _commit(context, state, origin, approved)
     except BaseException:
-        if running:
+        if running and context.snapshots.pending() is None:
             production.start_again(context, running)
         raise
     if running:
         _start_or_go_back(context, running, head)
-    retain(context)
+    retain(context, frozenset({meta.id, pre.id} if pre else {meta.id}))
     return Committed(meta, pre)
 
 
@@ -69,9 +72,10 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
     """Start the ComfyUI that was stopped for the change; one that does not come up undoes the change."""
     try:
         production.start_again(context, running)
-    except GovError as failure:
+    except (GovError, OSError) as error:
         if before is None:
             raise
+        failure = error if isinstance(error, GovError) else fs.explain_os_error(error)
         origin = Origin("rollback_post", f"ComfyUI did not start again: {failure.message}")
         _commit(context, context.snapshots.read(before.snapshot), origin, ())
         production.start_again(context, running)
@@ -80,7 +84,7 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
             f"ComfyUI did not start on the new state, so production is again what {before.snapshot} was",
             failure.hint,
             failure.details,
-        ) from failure
+        ) from error
 
 
 def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:
@@ -112,35 +116,51 @@ def record_snapshot(context: Context, origin: Origin) -> SnapshotMeta:
     return context.snapshots.create(context.snapshots.read(head.snapshot), origin, head.snapshot)
 
 
-def _code_under_running(context: Context, state: State) -> RunRecord | None:
-    """The running ComfyUI, when `state` has other commits of what it has loaded."""
+def code_under_running(context: Context, state: State, touched: frozenset[str] = frozenset()) -> RunRecord | None:
+    """The running ComfyUI, when `state` has other commits of what it has loaded, or the change touches it."""
     running = production.running(context)
     if running is None:
         return None
     loaded = {"ComfyUI", *(p.id for p in context.snapshots.read(running.snapshot).registry.enabled())}
+    if loaded & touched:
+        return running
     for name, checkout, _, commit_id in checkouts.targets(context.home, state):
-        if name in loaded and checkout.exists() and context.git.head(checkout) != commit_id:
+        if name in loaded and checkout.exists() and not clones.in_place(context.git, checkout, commit_id):
             return running
     return None
 
 
-def retain(context: Context) -> list[str]:
+def keep_hand_edits(context: Context) -> None:
+    """Truth files are written by comfygov; what a person wrote into one is kept aside before it goes."""
+    head = context.snapshots.head()
+    if head is None:
+        return
+    for name, data in context.snapshots.read(head.snapshot).truth().items():
+        path = context.home.truth_path(name)
+        if path.is_file() and path.read_bytes() != data:
+            kept = context.home.state / "rescued" / clock.now().replace(":", "") / name
+            fs.write_atomic(kept, path.read_bytes())
+            context.progress.warn(f"{name} was edited by hand; your version is in {context.home.relative(kept)}")
+
+
+def retain(context: Context, keep: frozenset[str]) -> None:
     """Delete the oldest snapshots beyond `rollback.snapshot_retention`.
 
-    Never head, nor what head's own history needs: the snapshot before it, and bases of open transactions.
+    Never head, the one before it, those in `keep` (just made), what ComfyUI runs from, nor the base of a
+    transaction that may still be promoted. The change is committed: a failure here is a warning.
     """
+    try:
+        for name in _excess(context, keep):
+            context.snapshots.delete(name)
+    except (OSError, GovError) as error:
+        context.progress.warn(f"old snapshots could not be removed: {error}")
+
+
+def _excess(context: Context, keep: frozenset[str]) -> list[str]:
     head = context.snapshots.require_head()
-    needed = {head.snapshot, head.previous} | {
-        tx.base_snapshot
-        for tx in (context.transactions.load(s.txid) for s in context.transactions.summaries() if _is_open(s.status))
-    }
+    running = production.running(context)
+    needed = {*keep, head.snapshot, head.previous, running.snapshot if running else None}
+    needed |= {tx.base_snapshot for tx in context.transactions.summaries() if tx.status not in ("promoted", "aborted")}
     ids = context.snapshots.ids()
-    excess = len(ids) - max(1, context.config.rollback.snapshot_retention)
-    doomed = [name for name in ids if name not in needed][: max(0, excess)]
-    for name in doomed:
-        context.snapshots.delete(name)
-    return doomed
-
-
-def _is_open(status: str) -> bool:
-    return status not in ("promoted", "aborted", "failed")
+    count = len(ids) - max(1, context.config.rollback.snapshot_retention)
+    return [name for name in ids if name not in needed][: max(0, count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,7 @@ def open_home(given: str | None, command: str, progress: Progress) -> Context:
     root = find_root(given)
     refuse_source_checkout(root)
     if not is_home(root):
-        raise GovError(Code.NOT_A_HOME, f"{root} is no governed home", f"gov init --path {root}")
+        raise GovError(Code.NOT_A_HOME, f"{root} is no governed home", f"gov init --path {shlex.quote(str(root))}")
     context = Context(Home(root, read_config(root / "config.toml")), command, progress)
     context.snapshots.head()
     return context
@@ -129,6 +130,8 @@ def _close_dead_transactions(context: Context) -> None:
             _drop_if_stale(context.home.transactions / f"{summary.txid}.json")
             continue
         tx = context.transactions.load(summary.txid)
+        if tx.status != "running":
+            continue  # it was done between the two looks
         process.end_marked(trial_run_id(context, tx.txid))
         discard_work(context, tx.txid)
         context.transactions.save(

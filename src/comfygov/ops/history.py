@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.envs.record import difference
+from comfygov.errors import Code, GovError
 from comfygov.model.state import ComfyUIPin, Plugin, SnapshotMeta
 from comfygov.model.tx import Difference
-from comfygov.ops import committing
+from comfygov.ops import committing, sync
 from comfygov.ops.context import changing
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth.snapshots import Origin
@@ -88,7 +89,7 @@ def create(context: Context, reason: str) -> SnapshotMeta:
     """A snapshot of production as it is, with a reason of the person's own."""
     with changing(context):
         meta = committing.record_snapshot(context, Origin("manual", reason))
-        committing.retain(context)
+        committing.retain(context, frozenset({meta.id}))
         return meta
 
 
@@ -126,6 +127,10 @@ def rollback(context: Context, text: str, *, restart: bool, reason: str) -> Roll
         wanted, now = context.snapshots.read(target), context.snapshots.read(head.snapshot)
         found = compare(head.snapshot, now, target, wanted)
         if wanted.truth() == now.truth() and wanted.generation == now.generation:
+            drifted = tuple(sync.drift(context, now, thorough=False))
+            if drifted:
+                message = f"production is {target} already, but the disk is not what it says"
+                raise GovError(Code.ENVIRONMENT_DAMAGED, message, "gov sync", drifted)
             return RollbackResult(
                 target, None, context.snapshots.meta(head.snapshot), found, changed=False, seconds=_since(started)
             )

@@ -11,14 +11,14 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
 from comfygov.ops import committing, locking, sync, trying
-from comfygov.ops.context import Context, changing, work_directory
+from comfygov.ops.context import Context, changing, open_home, work_directory
 from comfygov.ports import clones, fs, uv
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import parse_source, without_credentials
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_backend, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import checkouts, settings
-from comfygov.truth.home import Home, is_home, refuse_source_checkout
+from comfygov.truth.home import is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -67,20 +67,27 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
     refuse_source_checkout(root)
     if not is_home(root):
         _refuse_foreign(root)
-    if (root / "config.toml").exists():
-        settings.read_config(root / "config.toml")
-    _refuse_late_changes(root, request)
-    changes = _settings(request)
-    with fs.explained(root):
-        (root / "state").mkdir(parents=True, exist_ok=True)
-        settings.update_config(root / "config.toml", changes)
-    context = Context(Home(root, settings.read_config(root / "config.toml")), command_line, progress)
-    context.snapshots.head()
+    if (root / "state" / "head.json").is_file():
+        context = open_home(str(root), command_line, progress)
+        _refuse_late_changes(context, request)
+    else:
+        context = _prepare(root, request, command_line, progress)
     stages = Stages(progress)
     with changing(context):
         if context.snapshots.head() is not None:
             return _repair(context, stages)
         return _create(context, request, stages)
+
+
+def _prepare(root: Path, request: InitRequest, command_line: str, progress: Progress) -> Context:
+    """The directory and the settings of a home to be, or of one whose init did not finish."""
+    if (root / "config.toml").exists():
+        settings.read_config(root / "config.toml")
+    changes = _settings(request)
+    with fs.explained(root):
+        (root / "state").mkdir(parents=True, exist_ok=True)
+        settings.update_config(root / "config.toml", changes)
+    return open_home(str(root), command_line, progress)
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -95,17 +102,36 @@ def _refuse_foreign(root: Path) -> None:
         raise GovError(Code.ALREADY_EXISTS, f"{root} is not empty and is no governed home", hint)
 
 
-def _refuse_late_changes(root: Path, request: InitRequest) -> None:
-    """A governed home changes by transactions, not by a second init with other wishes."""
-    if not (root / "state" / "head.json").is_file():
-        return
-    wishes = (request.repo, request.ref, request.install_torch, request.index_url, request.python)
-    if any(wishes) or request.constraints or request.require or request.find_links or request.comfyui_dir:
+def _refuse_late_changes(context: Context, request: InitRequest) -> None:
+    """A governed home changes by transactions, not by a second init with other wishes; the same are fine."""
+    python, pin = context.config.python, context.head_state().declared.comfyui
+    wishes: list[tuple[str, object, object]] = [
+        ("--repo", request.repo and parse_source(request.repo, Path.cwd()).public, pin.repo),
+        ("--ref", request.ref, pin.ref),
+        ("--comfyui-dir", request.comfyui_dir and _absolute(request.comfyui_dir), str(context.home.comfyui)),
+        ("--venv", request.venv and _absolute(request.venv, request.root), str(context.home.production_link)),
+        ("--python", request.python and _interpreter(request.python), python.interpreter),
+        ("--index-url", request.index_url, python.index_url),
+        ("--constraint", request.constraints, python.constraints),
+        ("--find-links", tuple(map(_existing_directory, request.find_links)), python.find_links),
+        ("--require", request.require, context.head_state().declared.groups.get(locking.EXTRA_GROUP, ())),
+        ("--install-torch", request.install_torch and (_backend(request),), python.torch_backends or ("",)),
+    ]
+    changed = [option for option, wanted, found in wishes if wanted and wanted != found]
+    if changed:
         raise GovError(
             Code.ALREADY_EXISTS,
-            f"{root} is governed already; init with other settings would change it untried",
-            f"`gov init --path {root}` repairs it; to change it edit config.toml and run a transaction (`gov tx run`)",
+            f"{context.home.root} is governed already; another {', '.join(changed)} would change it untried",
+            "edit config.toml: its settings take effect with the next transaction (`gov tx run`)",
         )
+
+
+def _absolute(path: str, base: Path | None = None) -> str:
+    return str(((base or Path.cwd()).absolute() / Path(path).expanduser()).absolute())
+
+
+def _backend(request: InitRequest) -> str:
+    return torch_backend.backend_for(request.install_torch or "", _system())
 
 
 def _settings(request: InitRequest) -> dict[str, dict[str, Any]]:
@@ -133,9 +159,9 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
     if request.find_links:
         python["find_links"] = [_existing_directory(entry) for entry in request.find_links]
     if request.index_url:
-        python["index_url"] = request.index_url
+        python["index_url"] = _without_secrets("--index-url", request.index_url)
     if request.install_torch:
-        backend = torch_backend.backend_for(request.install_torch, _system())
+        backend = _backend(request)
         python["torch_backends"] = [backend] if backend else []
     return python
 
@@ -177,11 +203,20 @@ def _interpreter(wanted: str | None) -> str:
 
 def _existing_directory(entry: str) -> str:
     if re.match(r"https?://", entry):
-        return entry
+        return _without_secrets("--find-links", entry)
     path = Path(entry).expanduser().absolute()
     if not path.is_dir():
         raise GovError(Code.USAGE, f"--find-links {path}: there is no such directory", "check the path")
     return str(path)
+
+
+def _without_secrets(option: str, url: str) -> str:
+    """The settings and every snapshot hold this address, so it may hold no password."""
+    if without_credentials(url) != url:
+        raise GovError(
+            Code.USAGE, f"{option} holds credentials, which would be stored", "put them into ~/.netrc, which uv reads"
+        )
+    return url
 
 
 def _repair(context: Context, stages: Stages) -> InitResult:
@@ -224,8 +259,12 @@ def _first_boot(context: Context, state: State, request: InitRequest) -> State:
 def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     """An existing tree as it is, else a clone of the repository at the ref."""
     tree, git = context.home.comfyui, context.git
-    if tree.exists() and request.repo:
-        return _take_again(context, request.repo, request.ref)
+    if request.ref and request.comfyui_dir:
+        raise GovError(
+            Code.USAGE, "--ref does not go with --comfyui-dir", f"git -C {tree} checkout {request.ref}, then init"
+        )
+    if tree.exists() and (request.repo or request.ref):
+        return _take_again(context, request.repo or git.origin(tree), request.ref)
     if tree.exists() or request.comfyui_dir:
         command.refuse_other_tree(tree)
         commit = git.head(tree)
@@ -272,10 +311,10 @@ def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
 
 def _origin(context: Context, tree: Path) -> str:
     """Where an existing tree comes from; its own path when it names no origin that we would fetch."""
-    url = context.git.origin(tree)
-    if not url:
+    try:
+        return parse_source(context.git.origin(tree), tree).public
+    except GovError:
         return str(tree)
-    return parse_source(url, tree).public
 
 
 def _declare(context: Context, request: InitRequest, pin: ComfyUIPin) -> Declaration:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from comfygov.ops.context import Context
     from comfygov.ports.uv import Interpreter
 
-OVERRIDES_GROUP = "overrides"
 COMFYUI_GROUP = "comfyui"
 EXTRA_GROUP = "comfyui-extra"
 PYTORCH_INDEX = "https://download.pytorch.org/whl"
@@ -85,9 +84,12 @@ def identify(context: Context, directory: Path, uv_lock: bytes) -> str:
     return generation_id(uv_lock, context.interpreter, directory)
 
 
-def ensure_generation(context: Context, state: State, base: str | None) -> None:
-    """Build the environment of `state` unless it is there; needs no network when it is."""
-    if context.generations.exists(state.generation):
+def ensure_generation(context: Context, state: State, base: str | None, *, rebuild: bool = False) -> None:
+    """Build the environment of `state` unless it is there; needs no network when it is.
+
+    With `rebuild` it is made anew in any case, and then put in the place of the one that is there.
+    """
+    if context.generations.exists(state.generation) and not rebuild:
         return
     directory = context.home.work / f"build-{os.getpid()}"
     fs.remove_tree(directory)
@@ -102,6 +104,9 @@ def ensure_generation(context: Context, state: State, base: str | None) -> None:
                 f"({context.interpreter.version}) or a local wheel is not the one it was made with",
                 "name the right Python under [python] interpreter in config.toml",
             )
-        context.generations.build(directory, state.generation, context.interpreter, base)
+        if rebuild:
+            context.generations.rebuild(directory, state.generation, context.interpreter)
+        else:
+            context.generations.build(directory, state.generation, context.interpreter, base)
     finally:
         fs.remove_tree(directory)

@@ -13,16 +13,17 @@ from comfygov.errors import Code, GovError
 from comfygov.model.names import NODE_ID_RULE, group_of, id_from_source, is_node_id
 from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
-from comfygov.ops import committing, locking, production, tx_run
+from comfygov.ops import committing, locking, tx_run
 from comfygov.ops.context import changing, work_directory
 from comfygov.ports import clock, clones, fs
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
     from comfygov.model.state import Baseline, Registry
     from comfygov.ops.context import Context
+    from comfygov.ports.git import Git, Source
     from comfygov.resolve.requirements import Declared
     from comfygov.truth.snapshots import State
 
@@ -88,6 +89,7 @@ def add(context: Context, request: AddRequest) -> AddResult:
         commit = context.git.resolve(source, request.ref)
         clones.ensure_cached(context.git, source, commit)
     _refuse_other_repository(context, repository, commit, node_id)
+    _refuse_foreign_folder(context, repository, node_id)
     plugin = Plugin(
         id=node_id,
         source=source.public,
@@ -152,6 +154,18 @@ def _refuse_other_repository(context: Context, repository: Path, commit: str, no
     )
 
 
+def _refuse_foreign_folder(context: Context, repository: Path, node_id: str) -> None:
+    """A repository of the user's that happens to have the name is not turned into this pack."""
+    folder = context.home.custom_nodes / node_id
+    at = context.git.head(folder)
+    if at is not None and not context.git.contains(repository, at):
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{folder} is another repository, or has commits of your own",
+            "give another id with --id, or move that folder aside",
+        )
+
+
 def list_nodes(context: Context) -> NodeList:
     from comfygov.ops import sync
 
@@ -207,20 +221,14 @@ def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -
     with changing(context):
         state = context.head_state()
         plugin = _registered(context, state, node_id)
-        running = production.running(context)
-        if purge_code and running and plugin.enabled and not restart:
-            raise GovError(
-                Code.RUNNING,
-                f"ComfyUI runs (pid {running.pid}) with the code of `{node_id}`",
-                "add --restart, or `gov stop` first",
-            )
         proposed = _without(context, state, plugin, stages)
         before = Origin("remove_pre", f"before removing {node_id}", node_id=node_id)
         after = Origin("remove_post", node_id=node_id)
         with stages.stage("commit"):
-            done = committing.commit_state(context, proposed, after, before=before, restart=restart)
+            touched = frozenset({node_id}) if purge_code and plugin.enabled else frozenset()
+            done = committing.commit_state(context, proposed, after, before=before, restart=restart, touched=touched)
         fs.remove_tree(context.home.work / _remove_work(node_id))
-        rescued = _purge(context, plugin) if purge_code else ""
+        rescued = _purge_after_commit(context, plugin) if purge_code else ""
         packages = [context.generations.seal_of(name).packages for name in (state.generation, done.meta.generation)]
         return RemoveResult(
             node_id=node_id,
@@ -259,17 +267,36 @@ def _baseline_without(baseline: Baseline, name: str) -> Baseline:
     return msgspec.structs.replace(baseline, packs=tuple(pack for pack in baseline.packs if pack.name != name))
 
 
+def _purge_after_commit(context: Context, plugin: Plugin) -> str:
+    """The removal is committed: a folder that cannot be deleted is a warning, not a failure of it."""
+    try:
+        return _purge(context, plugin)
+    except (OSError, GovError) as error:
+        folder = context.home.custom_nodes / plugin.id
+        context.progress.warn(f"{plugin.id} is removed, but {folder} could not be deleted: {error}")
+        return ""
+
+
 def _purge(context: Context, plugin: Plugin) -> str:
-    """Delete the pack's folder; files that git does not know, or that were edited, are kept aside."""
+    """Delete the pack's folder; one that holds anything of the user's is kept aside whole, and where is said."""
     folder = context.home.custom_nodes / plugin.id
     if not folder.is_dir() or folder.is_symlink():
         return ""
-    git = context.git
-    own = [*git.untracked(folder, ignored=True), *git.edited(folder)] if git.head(folder) else ["."]
-    kept = [name for name in own if "__pycache__" not in Path(name).parts and (folder / name).exists()]
-    rescue = context.home.state / "rescued" / f"{clock.now().replace(':', '')}-{plugin.id}"
-    for name in kept:
-        (rescue / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).rename(rescue / name)
-    fs.remove_tree(folder)
-    return context.home.relative(rescue) if kept else ""
+    if not _holds_own_work(context.git, folder, recorded_source(plugin.source)):
+        fs.remove_tree(folder)
+        return ""
+    kept = context.home.state / "rescued" / f"{clock.now().replace(':', '')}-{plugin.id}"
+    fs.move_tree(folder, kept)
+    return context.home.relative(kept)
+
+
+def _holds_own_work(git: Git, folder: Path, source: Source) -> bool:
+    """True for untracked or edited files, stashes, and commits that only this folder has."""
+    commit = git.head(folder)
+    if commit is None or git.has_stash(folder) or git.own_commits(folder, git.cache_of(source)):
+        return True
+    own = [name for name in git.untracked(folder, ignored=True) if "__pycache__" not in Path(name).parts]
+    if own or git.edited(folder):
+        return True
+    inner = [(folder / path, clones.submodule_source(source, url)) for path, url, _ in git.submodules(folder, commit)]
+    return any(_holds_own_work(git, path, inside) for path, inside in inner if git.head(path) is not None)

@@ -67,14 +67,15 @@ class Launched:
         return f"http://{self.record.host}:{self.record.port}"
 
 
-def launch(context: Context, args: Sequence[str], *, detach: bool) -> Launched:
+def launch(context: Context, args: Sequence[str], *, detach: bool, quiet_stdout: bool = False) -> Launched:
     """Start the ComfyUI of head; `args` are the person's own. The home's lock is held by the caller."""
     already = running(context)
     if already is not None:
         raise GovError(Code.RUNNING, f"ComfyUI runs already (pid {already.pid}, port {already.port})", "gov stop")
     listening = _listening((*context.config.run.extra_args, *args))
     _refuse_taken_port(listening)
-    return _launch(context, tuple(args), listening, context.home.logs / "comfyui.log" if detach else None)
+    log = context.home.logs / "comfyui.log" if detach else None
+    return _launch(context, tuple(args), listening, log, quiet_stdout=quiet_stdout)
 
 
 def until_ready(context: Context, launched: Launched, wait_seconds: float) -> Started:
@@ -89,12 +90,14 @@ def until_ready(context: Context, launched: Launched, wait_seconds: float) -> St
         seconds = wait_until_ready(ComfyApi(host, record.port), launched.service, wait_seconds, log)
     except BaseException:
         launched.service.stop(signal.SIGTERM, 5.0)
-        context.home.run_file.unlink(missing_ok=True)
+        _forget(context, record.run_id)
         raise
     return Started(record, launched.url, boot_seconds=round(seconds, 3))
 
 
-def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: Path | None) -> Launched:
+def _launch(
+    context: Context, args: tuple[str, ...], listening: Listening, log: Path | None, *, quiet_stdout: bool
+) -> Launched:
     from comfygov.trial import command
     from comfygov.truth.commit import write_model_paths
 
@@ -116,6 +119,7 @@ def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: 
         env=_environment(context, head.generation),
         run_id=os.urandom(8).hex(),
         stdout=log,
+        stdout_is_stderr=quiet_stdout,
     )
     record = RunRecord(
         pid=service.pid,
@@ -130,7 +134,11 @@ def _launch(context: Context, args: tuple[str, ...], listening: Listening, log: 
         detached=log is not None,
         started_at=clock.now(),
     )
-    store.save(context.home.run_file, record)
+    try:
+        store.save(context.home.run_file, record)
+    except BaseException:
+        service.stop(signal.SIGKILL, 0.0)
+        raise
     return Launched(service, record, log)
 
 
@@ -172,7 +180,7 @@ def _listening(args: Sequence[str]) -> Listening:
         if name == "--listen":
             given = value or ("" if following.startswith("-") else following)
             host = (given or "0.0.0.0").split(",")[0]  # noqa: S104 (ComfyUI's own meaning of a bare --listen)
-    if not port.isdigit():
+    if not port.isdigit() or not 0 < int(port) < 65536:
         raise GovError(Code.USAGE, f"`--port {port}` is no port", "gov run -- --port 8188")
     return Listening(host, int(port))
 
@@ -204,20 +212,33 @@ def attend(context: Context, launched: Launched) -> Started:
         for number, handler in before.items():
             signal.signal(number, handler)
         if launched.service.exit_code() is not None:
-            context.home.run_file.unlink(missing_ok=True)
+            _forget(context, launched.record.run_id)
     return Started(launched.record, launched.url, exit_code=exit_code)
 
 
 def stop(context: Context) -> Stopped:
-    """SIGTERM, 30 s, SIGKILL, for the whole process tree."""
-    record = running(context)
-    if record is None:
-        context.home.run_file.unlink(missing_ok=True)
+    """SIGTERM, 30 s, SIGKILL, for the whole process tree; also what a ComfyUI that died left behind."""
+    if not context.home.run_file.is_file():
         raise GovError(Code.NOT_RUNNING, "no ComfyUI of this home runs", "gov run --detach")
+    record = store.load(context.home.run_file, RunRecord)
+    alive = running(context) is not None
     started = time.monotonic()
-    process.end_tree(record.pid, record.run_id, signal.SIGTERM, STOP_GRACE_SECONDS)
-    context.home.run_file.unlink(missing_ok=True)
+    if alive:
+        process.end_tree(record.pid, record.run_id, signal.SIGTERM, STOP_GRACE_SECONDS)
+    process.end_marked(record.run_id)
+    _forget(context, record.run_id)
+    if not alive:
+        raise GovError(Code.NOT_RUNNING, "ComfyUI had ended by itself", "gov logs")
+    if running(context) is not None:
+        raise GovError(Code.TIMEOUT, f"ComfyUI (pid {record.pid}) does not end", f"kill -9 {record.pid}")
     return Stopped(record.pid, round(time.monotonic() - started, 3))
+
+
+def _forget(context: Context, run_id: str) -> None:
+    """Remove the run record, if it is still that of this ComfyUI."""
+    path = context.home.run_file
+    if path.is_file() and store.load(path, RunRecord).run_id == run_id:
+        path.unlink(missing_ok=True)
 
 
 def start_again(context: Context, record: RunRecord) -> Started:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 class RunRequest(msgspec.Struct, frozen=True):
-    """`args` are handed to ComfyUI as they are."""
+    """`args` are handed to ComfyUI as they are; `quiet_stdout` keeps its words off our standard output."""
 
     args: tuple[str, ...] = ()
     sync_first: bool = False
     detach: bool = False
     wait_seconds: float | None = None
+    quiet_stdout: bool = False
 
 
 class LogText(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ def run(context: Context, request: RunRequest) -> production.Started:
         if request.sync_first or context.config.run.sync_before_run:
             sync.repair(context)
         _refuse_damage(context)
-        launched = production.launch(context, request.args, detach=request.detach)
+        launched = production.launch(context, request.args, detach=request.detach, quiet_stdout=request.quiet_stdout)
     if not request.detach:
         context.progress.note(f"ComfyUI starts on {launched.url} (Ctrl-C ends it)")
         return production.attend(context, launched)
@@ -54,8 +55,7 @@ def _refuse_damage(context: Context) -> None:
 
 
 def stop(context: Context) -> production.Stopped:
-    with changing(context):
-        return production.stop(context)
+    return production.stop(context)
 
 
 def logs(context: Context, lines: int, txid: str | None) -> LogText:

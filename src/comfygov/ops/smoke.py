@@ -10,7 +10,6 @@ import msgspec
 
 from comfygov.errors import GovError
 from comfygov.model.tx import Gate
-from comfygov.ports import process
 from comfygov.trial import boot
 
 if TYPE_CHECKING:
@@ -43,17 +42,9 @@ def command(context: Context, plan: boot.BootPlan) -> list[Gate]:
     argv = context.config.tx.smoke_test_cmd
     if not argv:
         return []
-    environment = boot.environment(plan)
-    try:
-        done = process.run(
-            plan.sandbox.wrap(["/usr/bin/env", *argv], [plan.work]),
-            cwd=plan.tree,
-            env=environment,
-            timeout_seconds=plan.timeout_seconds,
-        )
-    except GovError as error:
-        return [Gate("smoke_test_cmd", "fail", error.message)]
-    if done.exit_code == 0:
-        return [Gate("smoke_test_cmd", "pass", f"`{' '.join(argv)}` ended well")]
-    lines = tuple(done.words.splitlines()[-20:])
-    return [Gate("smoke_test_cmd", "fail", f"`{' '.join(argv)}` failed with exit code {done.exit_code}", lines)]
+    shown = " ".join(argv)
+    ended = boot.run_script(plan, ["/usr/bin/env", *argv], plan.tree)
+    if ended.exit_code == 0:
+        return [Gate("smoke_test_cmd", "pass", f"`{shown}` ended well")]
+    how = "did not end in time" if ended.exit_code is None else f"failed with exit code {ended.exit_code}"
+    return [Gate("smoke_test_cmd", "fail", f"`{shown}` {how}", ended.lines)]

@@ -10,7 +10,6 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.ops import production
 from comfygov.ops.context import changing
-from comfygov.ports import fs
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
@@ -32,35 +31,42 @@ def sync(context: Context) -> SyncResult:
 
 def repair(context: Context) -> SyncResult:
     """The same, with the lock held."""
-    from comfygov.ops import locking
-    from comfygov.truth import checkouts, commit
+    from comfygov.ops import committing, locking
+    from comfygov.truth import audit, checkouts, commit
 
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
+    committing.keep_hand_edits(context)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
+    running = committing.code_under_running(context, state)
+    if running is not None:
+        raise GovError(Code.RUNNING, f"ComfyUI runs (pid {running.pid}) with code that is to be repaired", "gov stop")
     if any(line.startswith("environment") for line in found):
-        _take_away(context, state.generation)
-    locking.ensure_generation(context, state, None)
+        _rebuild(context, state)
+    else:
+        locking.ensure_generation(context, state, None)
+    line = audit.entry(context.command, "sync", head.snapshot, head.snapshot, reason=f"{len(found)} repaired")
+    commit.mark(context.home, head.snapshot, head.snapshot, line)
     commit.materialise(context.home, context.git, state)
+    commit.finish(context.home, line)
     return SyncResult(head.snapshot, tuple(found))
 
 
-def _take_away(context: Context, generation: str) -> None:
-    """A damaged generation is rebuilt under its name, but never under a ComfyUI that runs from it."""
+def _rebuild(context: Context, state: State) -> None:
+    """Build a damaged generation anew, but never under a ComfyUI that runs from it."""
+    from comfygov.ops import locking
+
     running = production.running(context)
-    if running is not None and running.generation == generation:
-        raise GovError(
-            Code.RUNNING,
-            f"ComfyUI (pid {running.pid}) runs from the environment that is to be rebuilt",
-            "gov stop first",
-        )
-    fs.remove_tree(context.generations.path(generation))
+    if running is not None and running.generation == state.generation:
+        message = f"ComfyUI (pid {running.pid}) runs from the environment that is to be rebuilt"
+        raise GovError(Code.RUNNING, message, "gov stop first")
+    locking.ensure_generation(context, state, None, rebuild=True)
 
 
 def drift(context: Context, state: State, *, thorough: bool) -> list[str]:
-    """Where the disk is not what head says. `thorough` also checks file sizes and edits in code."""
+    """Where the disk is not what head says. `thorough` also compares file sizes with RECORD."""
     found: list[str] = []
     for name, data in state.truth().items():
         path = context.home.truth_path(name)

@@ -15,13 +15,17 @@ from comfygov.ops.context import changing, discard_work
 from comfygov.ports import fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
+from comfygov.trial import gates
 from comfygov.truth import audit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import SnapshotMeta
+    from comfygov.model.state import Baseline, SnapshotMeta
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
+
+
+_REFUSALS = (Code.RUNNING, Code.LOCAL_EDITS, Code.NEEDS_APPROVAL, Code.BUSY, Code.NETWORK)
 
 
 class PromoteRequest(msgspec.Struct, frozen=True):
@@ -46,16 +50,18 @@ def promote(context: Context, request: PromoteRequest) -> PromoteResult:
     tx = context.transactions.load(request.txid)
     _refuse_wrong_state(tx, request)
     _refuse_unapproved(tx, request)
+    shown = tx.core_impact
     stages = Stages(context.progress)
     retried = False
     if _base_moved(context, tx):
         tx, retried = _try_again(context, tx, request), True
-        _refuse_unapproved(tx, request)
     with changing(context):
         tx = context.transactions.load(tx.txid)
         _refuse_wrong_state(tx, request)
+        if tx.core_impact != shown:
+            _refuse_unapproved(tx, msgspec.structs.replace(request, approve_core=False))
         if _base_moved(context, tx):
-            raise GovError(Code.BUSY, "production changed while the trial ran again", f"gov tx promote {tx.txid}")
+            raise GovError(Code.BUSY, "production changed just now", f"gov tx promote {tx.txid}")
         try:
             return _promote(context, tx, request, stages, retried=retried)
         except BaseException as error:
@@ -64,20 +70,19 @@ def promote(context: Context, request: PromoteRequest) -> PromoteResult:
 
 
 def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
-    if tx.status in ("completed", "resolved", "promote_failed"):
-        return
-    if tx.status == "failed" and tx.promotion_plan is not None and tx.candidate_env is not None:
-        if request.allow_failed_run:
-            return
+    tried = tx.promotion_plan is not None and tx.candidate_env is not None
+    if tx.status not in ("completed", "resolved", "promote_failed", "failed") or not tried:
+        hint = {"needs_resolution": f"gov tx inspect {tx.txid}", "promoted": "gov status"}.get(
+            tx.status, f"gov tx run {tx.node_id}"
+        )
+        raise GovError(Code.WRONG_STATE, f"transaction {tx.txid} is {tx.status} and cannot be promoted", hint)
+    failed = [gate.reason for gate in gates.blocking(tx.gates)]
+    if (tx.status == "failed" or failed) and not request.allow_failed_run:
         raise GovError(
             Code.WRONG_STATE,
-            f"the trial {tx.txid} failed: {tx.error}",
+            f"the trial {tx.txid} failed: {tx.error or '; '.join(failed)}",
             f"gov tx inspect {tx.txid}, then gov tx abort {tx.txid} (or --allow-failed-run, at your own risk)",
         )
-    hint = {"needs_resolution": f"gov tx inspect {tx.txid}", "promoted": "gov status"}.get(
-        tx.status, f"gov tx run {tx.node_id}"
-    )
-    raise GovError(Code.WRONG_STATE, f"transaction {tx.txid} is {tx.status} and cannot be promoted", hint)
 
 
 def _refuse_unapproved(tx: Transaction, request: PromoteRequest) -> None:
@@ -161,10 +166,8 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
         enabled=True,
         promoted=True,
     )
-    health = tx.observed.health
-    seen = dataclasses.replace(
-        head, registry=head.registry.with_plugin(promoted), baseline=health if health.core_classes else head.baseline
-    )
+    registry = head.registry.with_plugin(promoted)
+    seen = dataclasses.replace(head, registry=registry, baseline=_merged(head.baseline, tx.observed.health))
     proposed = seen.relocked((work / "pyproject.toml").read_bytes(), (work / "uv.lock").read_bytes(), plan.generation)
     if tx_run.state_digest(proposed) != plan.state_digest:
         raise GovError(
@@ -173,6 +176,15 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
             f"gov tx run {tx.node_id}",
         )
     return proposed
+
+
+def _merged(before: Baseline, seen: Baseline) -> Baseline:
+    """What the trial saw, and of packs that it did not load what was known before."""
+    if not seen.core_classes:
+        return before
+    names = {pack.name for pack in seen.packs}
+    packs = (*seen.packs, *(pack for pack in before.packs if pack.name not in names))
+    return msgspec.structs.replace(seen, packs=tuple(sorted(packs, key=lambda pack: pack.name)))
 
 
 def _seal_candidate(context: Context, tx: Transaction, proposed: State) -> None:
@@ -210,9 +222,11 @@ def _smoke(context: Context, tx: Transaction, proposed: State, request: PromoteR
 
 
 def _record_failure(context: Context, tx: Transaction, error: BaseException) -> None:
-    """`promote_failed`, unless it had been committed already."""
+    """`promote_failed`, unless it had been committed already, or was only refused as things are now."""
     head = context.snapshots.head()
     if head is not None and context.snapshots.meta(head.snapshot).txid == tx.txid:
+        return
+    if isinstance(error, GovError) and error.code in _REFUSALS:
         return
     words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
     promotion = msgspec.structs.replace(tx.promotion, status="failed", error=words)

@@ -15,7 +15,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline
 from comfygov.model.tx import ConflictReport, Logs, Observed, PromotionPlan, Transaction
 from comfygov.ops import locking, smoke, trying
-from comfygov.ops.context import Context, discard_work
+from comfygov.ops.context import Context, changing, discard_work
 from comfygov.ports import clock, clones, fs, process
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
@@ -72,6 +72,8 @@ def run(context: Context, request: TxRequest) -> Transaction:
     plugin = base.registry.get(request.node_id)
     if plugin is None:
         raise unknown_node(context, request.node_id)
+    if not context.generations.exists(base.generation):
+        raise GovError(Code.ENVIRONMENT_DAMAGED, "production's environment is not there to compare with", "gov sync")
     stages = Stages(context.progress)
     with stages.stage("plan"):
         plugin = _at_ref(context, plugin, request.ref)
@@ -87,12 +89,15 @@ def rerun(context: Context, tx: Transaction) -> Transaction:
     known = base.registry.get(tx.node_id)
     if known is None:
         raise unknown_node(context, tx.node_id)
-    discard_work(context, tx.txid)
     stages = Stages(context.progress)
     plugin = _at_ref(context, msgspec.structs.replace(known, commit=tx.source_commit, ref=tx.source_ref), None)
     declared = read_declared(context, plugin)
-    fresh = _record(context, tx.txid, head.snapshot, base, plugin, declared)
-    return execute(Trial(context, stages, base, plugin, declared, context.transactions.save(fresh), None))
+    with changing(context):
+        if context.transactions.load(tx.txid).status != tx.status:
+            raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
+        discard_work(context, tx.txid)
+        fresh = context.transactions.save(_record(context, tx.txid, head.snapshot, base, plugin, declared))
+    return execute(Trial(context, stages, base, plugin, declared, fresh, None))
 
 
 def execute(trial: Trial) -> Transaction:
@@ -141,12 +146,11 @@ def read_declared(context: Context, plugin: Plugin) -> Declared:
 
 
 def _open(context: Context, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:
-    txid = context.transactions.allocate()
-    return context.transactions.save(_record(context, txid, base_id, base, plugin, declared))
+    fresh = _record(context, "", base_id, base, plugin, declared)
+    return context.transactions.create(fresh, lambda txid: _logs(context, txid))
 
 
 def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:
-    logs = context.home.relative(context.home.logs / txid)
     return Transaction(
         txid=txid,
         node_id=plugin.id,
@@ -159,10 +163,15 @@ def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plug
         pre_freeze=record.freeze(context.generations.path(base.generation)),
         declared=tuple(declared.requirements),
         rejected=tuple(declared.rejected),
-        logs=Logs(f"{logs}.stdout.log", f"{logs}.stderr.log"),
+        logs=_logs(context, txid),
         owner_pid=os.getpid(),
         owner_started=process.started_at(os.getpid()) or 0.0,
     )
+
+
+def _logs(context: Context, txid: str) -> Logs:
+    start = context.home.relative(context.home.logs / txid)
+    return Logs(f"{start}.stdout.log", f"{start}.stderr.log")
 
 
 def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
@@ -228,7 +237,7 @@ def _lock(trial: Trial, state: State) -> State | None:
             pyproject, uv_lock = locking.lock(trial.context, trial.work, declared, trial.base.uv_lock)
     except locking.NoSolution as problem:
         form = "malformed" if problem.verdict == "malformed" else "no_solution"
-        _record_conflict(trial, form, f"{trial.plugin.id} and what is there exclude each other", problem.uv_text)
+        _record_conflict(trial, form, _conflict_summary(trial.plugin.id, problem.uv_text), problem.uv_text)
         return None
     generation = locking.identify(trial.context, trial.work, uv_lock)
     return state.relocked(pyproject, uv_lock, generation)
@@ -247,6 +256,15 @@ def _malformed_summary(declared: Declared) -> str:
     )
     likely = requirements.suggestion(line.text)
     return f"{shown} (likely meant: `{likely}`)" if likely else shown
+
+
+def _conflict_summary(node_id: str, uv_text: str) -> str:
+    """What kind of no it is, in one line; uv's own words follow it."""
+    if "was not found" in uv_text or "there is no version of" in uv_text:
+        return f"{node_id} asks for a package or a version that the index does not have"
+    if "--no-build" in uv_text or "uilding source distributions is disabled" in uv_text:
+        return f"{node_id} asks for a package that must be built from source ([policy] source_builds allows that)"
+    return f"{node_id} and what is there exclude each other"
 
 
 def _record_conflict(trial: Trial, form: str, summary: str, uv_text: str) -> None:
@@ -309,8 +327,8 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     script = plan.tree / "custom_nodes" / trial.plugin.id / "install.py"
     if trial.declared.has_install_script:
         with trial.stages.stage("install.py"):
-            done = boot.run_script(plan, script)
-            evidence.install_script = (done.exit_code, tuple(done.words.splitlines()[-20:]))
+            done = boot.run_script(plan, [plan.python, str(script)], script.parent)
+            evidence.install_script = (done.exit_code, done.lines)
     exit_code = _boot(trial, plan, evidence)
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)

@@ -72,6 +72,17 @@ def in_place(git: Git, checkout: Path, commit: str) -> bool:
     return all(in_place(git, checkout / path, sub) for path, _, sub in git.submodules(checkout, commit))
 
 
+def make_known(git: Git, source: Source, commit: str, checkout: Path) -> None:
+    """Make `commit` and the commits of its submodules known in a checkout; no file of it changes."""
+    if git.head(checkout) is None:
+        ensure_cached(git, source, commit)
+        return
+    if not git.contains(checkout, commit):
+        git.borrow(checkout, ensure_cached(git, source, commit), commit)
+    for path, url, sub_commit in git.submodules(checkout, commit):
+        make_known(git, submodule_source(source, url), sub_commit, checkout / path)
+
+
 def place_submodules(git: Git, source: Source, repository: Path, commit: str, target: Path, *, shared: bool) -> None:
     for path, url, sub_commit in git.submodules(repository, commit):
         inside = target / path
@@ -86,4 +97,5 @@ def place_submodules(git: Git, source: Source, repository: Path, commit: str, ta
             place(git, sub_source, sub_commit, inside, shared=shared)
         else:
             git.borrow(inside, git.cache_of(sub_source), sub_commit)
+            git.keep_own_commit(inside, git.cache_of(sub_source))
             git.checkout(inside, sub_commit)

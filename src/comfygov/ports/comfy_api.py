@@ -26,29 +26,34 @@ class ComfyApi:
         timeout = urllib3.Timeout(connect=2.0, read=timeout_seconds)
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
 
-    def _request(self, method: str, route: str, body: _JSON | None = None) -> urllib3.BaseHTTPResponse:
-        return self._pool.request(method, self.base + route, json=body)
-
-    def alive(self) -> bool:
-        """True when the API answers."""
+    def _request(
+        self, method: str, route: str, body: _JSON | None = None, fields: dict[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer; raises GovError `tool_failed` when there is none."""
         import urllib3
 
         try:
+            if fields is not None:
+                return self._pool.request(method, self.base + route, fields=fields)
+            return self._pool.request(method, self.base + route, json=body)
+        except urllib3.exceptions.HTTPError as error:
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI does not answer {route}: {error}", "its log says why") from error
+
+    def alive(self) -> bool:
+        """True when the API answers."""
+        try:
             return self._request("GET", "/system_stats").status == 200
-        except urllib3.exceptions.HTTPError:
+        except GovError:
             return False
 
     def get(self, route: str) -> _JSON:
         """The JSON object at `route`; raises GovError `tool_failed` on any other answer."""
-        import urllib3
-
-        try:
-            response = self._request("GET", route)
-        except urllib3.exceptions.HTTPError as error:
-            raise GovError(Code.TOOL_FAILED, f"ComfyUI does not answer {route}: {error}", "gov logs") from error
+        response = self._request("GET", route)
         if response.status != 200:
-            raise GovError(Code.TOOL_FAILED, f"ComfyUI answered {route} with status {response.status}", "gov logs")
-        return msgspec.json.decode(response.data, type=_JSON)
+            raise GovError(
+                Code.TOOL_FAILED, f"ComfyUI answered {route} with status {response.status}", "its log says why"
+            )
+        return _decode(response.data, route)
 
     def system_stats(self) -> _JSON:
         return self.get("/system_stats")
@@ -60,7 +65,7 @@ class ComfyApi:
     def submit(self, workflow: _JSON, prompt_id: str) -> None:
         """Queue an API-format workflow under our own id; raises when ComfyUI refuses any part of it."""
         response = self._request("POST", "/prompt", {"prompt": workflow, "prompt_id": prompt_id})
-        answer = msgspec.json.decode(response.data, type=_JSON) if response.data else {}
+        answer = _decode(response.data, "/prompt") if response.data else {}
         errors = answer.get("node_errors") or {}
         if response.status != 200 or errors:
             reason = (answer.get("error") or {}).get("message", f"status {response.status}")
@@ -76,15 +81,22 @@ class ComfyApi:
                 return _finished(entry)
             time.sleep(0.05)
         self._request("POST", "/interrupt", {"prompt_id": prompt_id})
-        raise GovError(Code.TIMEOUT, f"the workflow did not finish in {timeout_seconds:.0f} s", "gov logs")
+        raise GovError(Code.TIMEOUT, f"the workflow did not finish in {timeout_seconds:.0f} s", "its log says why")
 
     def view(self, filename: str, subfolder: str, kind: str) -> bytes:
         """The bytes of an output file."""
         fields = {"filename": filename, "subfolder": subfolder, "type": kind}
-        response = self._pool.request("GET", self.base + "/view", fields=fields)
+        response = self._request("GET", "/view", fields=fields)
         if response.status != 200:
-            raise GovError(Code.TOOL_FAILED, f"ComfyUI has no output file {filename}", "gov logs")
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI has no output file {filename}", "its log says why")
         return response.data
+
+
+def _decode(data: bytes, route: str) -> _JSON:
+    try:
+        return msgspec.json.decode(data, type=_JSON)
+    except msgspec.MsgspecError as error:
+        raise GovError(Code.TOOL_FAILED, f"what answers {route} is no ComfyUI: {error}", "its log says why") from error
 
 
 def _finished(entry: _JSON) -> _JSON:
@@ -97,7 +109,7 @@ def _finished(entry: _JSON) -> _JSON:
     raise GovError(
         Code.TRIAL_FAILED,
         f"the workflow failed: {where}{problem.get('exception_message', 'interrupted')}",
-        "gov logs",
+        "its log says why",
     )
 
 

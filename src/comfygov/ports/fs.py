@@ -33,11 +33,26 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
         return GovError(
             Code.DISK_FULL,
             f"the disk that holds {where} is full",
-            "free space, then run the command again: nothing was half done",
+            "free space, then run the command again",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
     return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}")
+
+
+def flush_file_system(path: Path) -> None:
+    """Wait until everything on the file system of `path` is on disk (Linux syncfs, else sync)."""
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def fsync_directory(path: Path) -> None:
@@ -77,7 +92,9 @@ def append_line(path: Path, line: bytes) -> None:
     """Append one line and wait until it is on disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, line.rstrip(b"\n") + b"\n")
+        rest = line.rstrip(b"\n") + b"\n"
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -167,7 +184,20 @@ def remove_tree(path: Path) -> None:
 
     doomed = path.with_name(f".{path.name}.{os.getpid()}.doomed")
     path.rename(doomed)
-    shutil.rmtree(doomed, onerror=_make_writable_and_retry)
+    try:
+        shutil.rmtree(doomed, onerror=_make_writable_and_retry)
+    except RecursionError:
+        from comfygov.ports import process
+
+        process.run(["rm", "-rf", "--", str(doomed)], timeout_seconds=600)
+
+
+def move_tree(source: Path, target: Path) -> None:
+    """Move a directory, also to another file system."""
+    import shutil
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(str(source), str(target))
 
 
 def _make_writable_and_retry(_function: Callable[[str], object], path: str, _error: object) -> None:

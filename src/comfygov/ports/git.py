@@ -6,6 +6,7 @@ kept there by a ref of ours, so that a force push upstream takes nothing away.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from pathlib import Path
@@ -181,7 +182,7 @@ class Git:
     def show(self, repository: Path, commit: str, path: str) -> str | None:
         """The text of a file at `commit`; None when it is not there."""
         done = self._run(["cat-file", "blob", f"{commit}:{path}"], repository)
-        return done.stdout if done.exit_code == 0 else None
+        return _readable(done.stdout.encode(errors="surrogateescape")) if done.exit_code == 0 else None
 
     def submodules(self, repository: Path, commit: str) -> list[tuple[str, str, str]]:
         """(path, URL as written, commit) of each submodule at `commit`."""
@@ -212,7 +213,8 @@ class Git:
 
     def clone(self, repository: Path, target: Path, commit: str, origin: str, *, shared: bool = False) -> None:
         """Make a checkout of `commit` at `target`. `shared` borrows the objects: for short-lived trees."""
-        how = ["--shared"] if shared else ["--local"]
+        # Not --local: said aloud, git ends where a hardlink is impossible instead of copying.
+        how = ["--shared"] if shared else []
         self._check(
             [
                 "clone",
@@ -239,6 +241,8 @@ class Git:
             self._check(["fetch", *_FETCH_OPTIONS, "--", str(repository), refspec], checkout)
 
     def contains(self, checkout: Path, commit: str) -> bool:
+        if not checkout.is_dir():
+            return False
         return self._run(["cat-file", "-e", f"{commit}^{{commit}}"], checkout).exit_code == 0
 
     def checkout(self, target: Path, commit: str) -> None:
@@ -266,7 +270,7 @@ class Git:
 
     def edited(self, checkout: Path) -> list[str]:
         """Tracked files whose content differs from the commit that is checked out."""
-        out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=untracked", "HEAD", "--"], checkout)
+        out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=all", "HEAD", "--"], checkout)
         return [name for name in out.split("\0") if name]
 
     def untracked(self, checkout: Path, *, ignored: bool) -> list[str]:
@@ -308,12 +312,36 @@ class Git:
         done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:{name}"], checkout)
         return done.stdout.strip() if done.exit_code == 0 else None
 
+    def keep_own_commit(self, checkout: Path, repository: Path) -> None:
+        """Give a commit of the user's, which `repository` does not have and no ref holds, a name before HEAD
+        leaves it."""
+        commit = self.head(checkout)
+        if commit is None or self.contains(repository, commit):
+            return
+        if not self._check(["for-each-ref", "--count=1", "--contains", "HEAD"], checkout).strip():
+            self._check(["update-ref", f"refs/comfygov/yours/{commit}", commit], checkout)
+
+    def own_commits(self, checkout: Path, repository: Path) -> bool:
+        """True when HEAD, a branch or a tag of the checkout is a commit that `repository` does not have."""
+        listed = self._check(["for-each-ref", "--format=%(objectname)"], checkout).split()
+        found = {*listed, self.head(checkout) or ""} - {""}
+        return not all(self.contains(repository, commit) for commit in found)
+
+    def has_stash(self, checkout: Path) -> bool:
+        return self._run(["rev-parse", "--verify", "--quiet", "refs/stash"], checkout).exit_code == 0
+
     def hash_file(self, checkout: Path, name: str) -> str:
         return self._check(["hash-object", "--", name], checkout).strip()
 
-    def tracked(self, checkout: Path, pattern: str) -> list[str]:
-        out = self._check(["ls-files", "-z", "--", pattern], checkout)
-        return [name for name in out.split("\0") if name]
+
+def _readable(data: bytes) -> str:
+    """The text of a file that some editor on some system wrote."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _detached_head(checkout: Path) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import LockHolder
-from comfygov.ports import clock
+from comfygov.ports import clock, process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +42,15 @@ def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _acquire(descriptor, path, wait_seconds)
+        process.held_open.add(descriptor)
         record = LockHolder(os.getpid(), command, clock.now())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(record) + b"\n", 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
+        process.held_open.discard(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

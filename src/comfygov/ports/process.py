@@ -22,6 +22,8 @@ _is_subreaper = False
 RUN_ID_VARIABLE = "COMFYGOV_RUN_ID"
 """Every process that a ComfyUI of ours starts inherits this; it is how stragglers are found."""
 
+held_open: set[int] = set()
+"""Descriptors of locks that children keep open: a git that outlives its killed command still holds the lock."""
 _PIPE_SECONDS = 2.0
 # Each of these has silently redirected uv, pip or Python once (field notes on uv, section 11).
 _SCRUBBED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
@@ -89,6 +91,7 @@ def run(
             encoding="utf-8",
             errors=errors,
             start_new_session=True,
+            pass_fds=tuple(held_open),
         )
     except OSError as error:
         raise _cannot_start(argv[0], cwd, error) from error
@@ -170,20 +173,23 @@ def start_service(
     run_id: str,
     stdout: Path | None,
     stderr: Path | None = None,
+    stdout_is_stderr: bool = False,
 ) -> Service:
-    """Start `argv`; `stdout` None inherits the terminal, `stderr` None joins standard output."""
+    """Start `argv`; `stdout` None inherits the terminal (or, so asked, its standard error), `stderr` None
+    joins standard output."""
     import subprocess
 
     environment = {**env, RUN_ID_VARIABLE: run_id}
-    out = stdout.open("ab") if stdout else None
-    err = stderr.open("ab") if stderr else None
+    out = err = None
     try:
+        out = stdout.open("ab") if stdout else None
+        err = stderr.open("ab") if stderr else None
         child = subprocess.Popen(
             list(argv),
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=2 if out is None and stdout_is_stderr else out,
             stderr=err or (subprocess.STDOUT if out else None),
             start_new_session=True,
         )

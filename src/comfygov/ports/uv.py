@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -205,11 +204,3 @@ def _failure(what: str, done: process.Completed) -> GovError:
     return GovError(
         Code.TOOL_FAILED, f"uv could not {what} (exit {done.exit_code})", "the lines above are uv's own", details
     )
-
-
-def cache_directory(uv: Uv) -> Path:
-    """Where uv keeps its cache: hardlinks need it on the same file system as the home."""
-    if os.environ.get("UV_CACHE_DIR"):
-        return Path(os.environ["UV_CACHE_DIR"])
-    done = process.run([uv.binary, "cache", "dir"], env=process.child_environment(), timeout_seconds=30)
-    return Path(done.stdout.strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.05
 _STOP_GRACE_SECONDS = 10.0
 _TAIL_LINES = 25
+_MAX_LOG_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,13 @@ class BootFailed(GovError):
 
 
 def environment(plan: BootPlan) -> dict[str, str]:
-    """The variables of a trial: no secrets, a home and temporary directory of its own."""
+    """The variables of a trial: an allow-list, and a home and temporary directory of its own."""
     home, temporary = plan.work / "home", plan.work / "tmp"
     for directory in (home, temporary):
         directory.mkdir(parents=True, exist_ok=True)
-    inherited = process.child_environment()
-    allowed = {name: value for name, value in inherited.items() if not command.is_secret_name(name)}
+    allowed = {name: value for name, value in os.environ.items() if command.may_see(name, value)}
     return {
-        **{name: value for name, value in allowed.items() if not name.startswith(("XDG_", "GIT_", "SSH_"))},
+        **allowed,
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "VIRTUAL_ENV": str(plan.environment),
@@ -79,10 +80,27 @@ def environment(plan: BootPlan) -> dict[str, str]:
     }
 
 
-def run_script(plan: BootPlan, script: Path) -> process.Completed:
-    """Run a pack's install.py as ComfyUI's tools do: in the pack, with COMFYUI_PATH, in the sandbox."""
-    argv = plan.sandbox.wrap([plan.python, str(script)], [plan.work])
-    return process.run(argv, cwd=script.parent, env=environment(plan), timeout_seconds=plan.timeout_seconds)
+@dataclass(frozen=True)
+class Ended:
+    """A program of a trial that has ended, and the last lines that it said. The code is None after a timeout."""
+
+    exit_code: int | None
+    lines: tuple[str, ...]
+
+
+def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path) -> Ended:
+    """Run a program in the sandbox of the trial to its end; whatever it leaves running is ended too."""
+    process.become_subreaper()
+    log = plan.work / f"script-{time.monotonic_ns()}.log"
+    service = process.start_service(
+        plan.sandbox.wrap(argv, [plan.work]), cwd=cwd, env=environment(plan), run_id=plan.run_id, stdout=log
+    )
+    try:
+        exit_code = service.wait(plan.timeout_seconds)
+    finally:
+        service.stop(signal.SIGKILL, 0.0)
+        process.end_marked(plan.run_id)
+    return Ended(exit_code, tail(log))
 
 
 @contextmanager
@@ -112,9 +130,20 @@ def booted(plan: BootPlan) -> Iterator[Booted]:
     try:
         api = ComfyApi(command.DEFAULT_HOST, port)
         seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
-        yield Booted(api, health.read(api, read_log(plan), seconds), service)
+        yield Booted(api, _read_health(api, service, plan, seconds), service)
     finally:
         service.stop(signal.SIGTERM, _STOP_GRACE_SECONDS)
+        process.end_marked(plan.run_id)
+
+
+def _read_health(api: ComfyApi, service: process.Service, plan: BootPlan, seconds: float) -> Baseline:
+    try:
+        return health.read(api, read_log(plan), seconds)
+    except GovError as error:
+        ended = service.wait(1.0)
+        if ended is not None:
+            raise _ended(ended, plan.stderr) from error
+        raise BootFailed(error.message, f"the whole log is {plan.stderr}", tail(plan.stderr), None) from error
 
 
 def wait_until_ready(api: ComfyApi, service: process.Service, timeout_seconds: float, log: Path) -> float:
@@ -152,11 +181,17 @@ def missing_module(text: str) -> str:
 
 def read_log(plan: BootPlan) -> str:
     """Both streams: ComfyUI logs to standard error unless told otherwise."""
-    streams = (plan.stderr, plan.stdout)
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in streams if path.is_file())
+    return "\n".join(_end_of(path) for path in (plan.stderr, plan.stdout))
 
 
 def tail(log: Path) -> tuple[str, ...]:
+    return tuple(_end_of(log).splitlines()[-_TAIL_LINES:])
+
+
+def _end_of(log: Path) -> str:
+    """The last part of a log: a pack may print without end."""
     if not log.is_file():
-        return ()
-    return tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _MAX_LOG_BYTES))
+        return file.read(_MAX_LOG_BYTES).decode(errors="replace")

@@ -5,6 +5,7 @@ It is compiled by us from a fresh checkout and never taken from a tree in which 
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class BytecodeCache:
 
 def _keep(tree: Path, cached: Path, without: str) -> None:
     """Store the bytecode of `tree`; another process may have been faster."""
-    staging = cached.with_name(f".{cached.name}.{id(tree)}.staging")
+    staging = cached.with_name(f".{cached.name}.{os.getpid()}.staging")
     fs.remove_tree(staging)
     for folder in _folders(tree, without):
         shutil.copytree(folder, staging / folder.relative_to(tree))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -14,7 +13,15 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8188
 _TREE_FILES = ("main.py", "nodes.py", "requirements.txt")
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+_ALLOWED_NAMES = frozenset(
+    {
+        *("PATH", "LANG", "LANGUAGE", "TZ", "TERM", "USER", "LOGNAME", "DISPLAY", "LD_LIBRARY_PATH"),
+        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+)
+_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "MIOPEN_", "PYTORCH_", "TORCH_")
 
 
 def refuse_other_tree(comfyui: Path) -> None:
@@ -52,6 +59,9 @@ def shipped_packs(comfyui: Path) -> list[str]:
     return [path.name] if path.is_file() else []
 
 
-def is_secret_name(name: str) -> bool:
-    """True for environment variables whose name says that they hold a secret."""
-    return bool(_SECRET_NAME.search(name))
+def may_see(name: str, value: str) -> bool:
+    """True for environment variables that a trial gets: what programs need to run, and nothing that may hold
+    a secret (a proxy's address can)."""
+    if name.upper() in _PROXIES:
+        return "@" not in value
+    return name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)

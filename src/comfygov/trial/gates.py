@@ -36,7 +36,7 @@ class Evidence:
     boot_error: str = ""
     boot_log: tuple[str, ...] = ()
     health: Baseline | None = None
-    install_script: tuple[int, tuple[str, ...]] | None = None
+    install_script: tuple[int | None, tuple[str, ...]] | None = None
     environment_changes: Difference = field(default_factory=Difference)
     smoke: list[Gate] = field(default_factory=list)
 
@@ -92,7 +92,8 @@ def _install_script(evidence: Evidence) -> Iterator[Gate]:
     if exit_code == 0:
         yield Gate("install_script", "pass", "install.py ended well")
     else:
-        yield Gate("install_script", "fail", f"install.py failed with exit code {exit_code}", lines)
+        how = "did not end in time" if exit_code is None else f"failed with exit code {exit_code}"
+        yield Gate("install_script", "fail", f"install.py {how}", lines)
 
 
 def _boots(evidence: Evidence) -> Iterator[Gate]:

@@ -31,12 +31,14 @@ class Sandbox:
         """The argument list that runs `argv` with only `writable` open for writing."""
         if self.name == "none":
             return list(argv)
-        allowed = [option for path in (*_devices(), *map(str, writable)) for option in ("--rw", path)]
+        allowed = [option for path in (*_devices(writable), *map(str, writable)) for option in ("--rw", path)]
         return [sys.executable, "-I", "-S", landlock.__file__, *allowed, "--", *argv]
 
 
-def _devices() -> list[str]:
-    return [str(path) for name in _DEVICES for path in Path("/dev").glob(name)]
+def _devices(writable: Sequence[Path]) -> list[str]:
+    """Devices to open, but for a folder (/dev/shm) on which the trial, and so the home, itself lies."""
+    found = [path for name in _DEVICES for path in Path("/dev").glob(name)]
+    return [str(path) for path in found if not any(path in inside.resolve().parents for inside in writable)]
 
 
 def choose(setting: Literal["auto", "none"]) -> Sandbox:

@@ -29,17 +29,24 @@ def obstacles(home: Home, git: Git, state: State) -> list[str]:
     """What of the user's stands in the way of bringing the code to `state`; empty when nothing does."""
     found: list[str] = []
     for name, checkout, _, commit in targets(home, state):
-        at = git.head(checkout)
-        if at == commit:
-            continue
-        if at is None:
-            if checkout.exists():
-                found.append(f"{name}: {checkout} is there and is no git repository of its own")
-            continue
-        found += [f"{name}: {file} (edited)" for file in git.edited(checkout)]
-        if git.contains(checkout, commit):
-            found += [f"{name}: {file} (would be overwritten)" for file in git.collisions(checkout, commit)]
+        if git.head(checkout) is None and checkout.exists():
+            found.append(f"{name}: {checkout} is there and is no git repository of its own: move it aside")
+        else:
+            found += [f"{name}: {line}" for line in _in_the_way(git, checkout, commit)]
     return [line.encode(errors="surrogateescape").decode(errors="replace") for line in found]
+
+
+def _in_the_way(git: Git, checkout: Path, commit: str) -> Iterator[str]:
+    """Edited files and collisions of one checkout and of its submodules, as far as they have to move."""
+    if git.head(checkout) is None:
+        return
+    if git.head(checkout) != commit:
+        yield from (f"{file} (edited)" for file in git.edited(checkout))
+        if git.contains(checkout, commit):
+            yield from (f"{file} (would be overwritten)" for file in git.collisions(checkout, commit))
+    if git.contains(checkout, commit):
+        for path, _, sub_commit in git.submodules(checkout, commit):
+            yield from (f"{path}/{line}" for line in _in_the_way(git, checkout / path, sub_commit))
 
 
 def refuse_obstacles(home: Home, git: Git, state: State) -> None:
@@ -48,21 +55,17 @@ def refuse_obstacles(home: Home, git: Git, state: State) -> None:
         raise GovError(
             Code.LOCAL_EDITS,
             "files that you edited stand in the way of this change",
-            "commit or stash them in that folder (`git stash -u`), then run the command again",
+            "commit, stash (`git stash -u`) or move them in the folder that is named, then run the command again",
             tuple(found[:20]),
         )
 
 
 def fetch_missing(home: Home, git: Git, state: State) -> None:
     """Get the objects that `bring` will need, into the cache and the checkouts; no file changes. To be
-    done before `obstacles`, which looks into the commit."""
-    for _, checkout, source_text, commit in targets(home, state):
-        if git.head(checkout) == commit:
-            continue
-        if git.head(checkout) is None or not git.contains(checkout, commit):
-            repository = clones.ensure_cached(git, recorded_source(source_text), commit)
-            if git.head(checkout) is not None:
-                git.borrow(checkout, repository, commit)
+    done before `obstacles`, which looks into the commits."""
+    for _, checkout, source, commit in targets(home, state):
+        if not clones.in_place(git, checkout, commit):
+            clones.make_known(git, recorded_source(source), commit, checkout)
 
 
 def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -> bool:
@@ -81,6 +84,7 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -
         left_behind.unlink()
     if not git.contains(checkout, commit):
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
+    git.keep_own_commit(checkout, git.cache_of(source))
     _rescue_edits(git, checkout, commit, rescue)
     git.checkout(checkout, commit)
     clones.place_submodules(git, source, checkout, commit, checkout, shared=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from comfygov.errors import Code, GovError
 from comfygov.model.state import AuditEntry, Pending
 from comfygov.ports import clock, fs, process
 from comfygov.ports.git import Git, recorded_source
@@ -28,7 +29,7 @@ def commit(home: Home, git: Git, snapshots: Snapshots, meta: SnapshotMeta, line:
     """
     before = snapshots.head()
     previous = before.snapshot if before else None
-    _mark(home, meta.id, previous, line)
+    mark(home, meta.id, previous, line)
     with fs.explained(home.head_file):
         snapshots.write_head(meta, previous)
     try:
@@ -39,10 +40,10 @@ def commit(home: Home, git: Git, snapshots: Snapshots, meta: SnapshotMeta, line:
             materialise(home, git, snapshots.read(before.snapshot))
             home.pending_file.unlink()
         raise
-    _finish(home, line)
+    finish(home, line)
 
 
-def _mark(home: Home, target: str, previous: str | None, line: AuditEntry) -> None:
+def mark(home: Home, target: str, previous: str | None, line: AuditEntry) -> None:
     pid = os.getpid()
     store.save(
         home.pending_file,
@@ -50,8 +51,16 @@ def _mark(home: Home, target: str, previous: str | None, line: AuditEntry) -> No
     )
 
 
-def _finish(home: Home, line: AuditEntry) -> None:
-    audit.append(home.audit_file, line)
+def finish(home: Home, line: AuditEntry) -> None:
+    """The audit line, and the marker goes. Without space for the line the marker stays for the next command."""
+    try:
+        audit.append(home.audit_file, line)
+    except OSError as error:
+        raise GovError(
+            Code.DISK_FULL,
+            f"the change is committed, but its audit line could not be written: {error.strerror}",
+            "free space; the next command that changes anything writes it",
+        ) from error
     home.pending_file.unlink()
 
 
@@ -66,9 +75,10 @@ def finish_pending(home: Home, git: Git, snapshots: Snapshots) -> str | None:
         return None
     materialise(home, git, snapshots.read(head.snapshot))
     if head.snapshot == found.target:
-        _finish(home, found.audit)
+        finish(home, found.audit)
         return f"finished what `{found.command}` began: production is {head.snapshot}"
     home.pending_file.unlink()
+    snapshots.delete(found.target)  # it was never production
     return f"`{found.command}` ended before it committed: production is still {head.snapshot}"
 
 
@@ -78,8 +88,12 @@ def materialise(home: Home, git: Git, state: State) -> None:
         for name, data in state.truth().items():
             fs.write_if_changed(home.truth_path(name), data)
         rescue = home.state / "rescued" / clock.now().replace(":", "")
-        for _, checkout, source, commit_id in checkouts.targets(home, state):
+        moved = [
             checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue)
+            for _, checkout, source, commit_id in checkouts.targets(home, state)
+        ]
+        if any(moved):
+            fs.flush_file_system(home.comfyui)
         fs.flip_link(home.production_link, _link_text(home.production_link, home.venvs / state.generation))
         if home.production_link != home.activate_link:
             fs.flip_link(home.activate_link, _link_text(home.activate_link, home.production_link))

@@ -10,8 +10,6 @@ from pathlib import Path
 from comfygov.errors import Code, GovError
 from comfygov.model.config import Config
 
-TRUTH_FILES = ("pyproject.toml", "uv.lock", "plugins.json")
-
 
 @dataclass(frozen=True)
 class Home:
@@ -118,11 +116,15 @@ def is_home(path: Path) -> bool:
 
 def find_root(given: str | None, start: Path | None = None) -> Path:
     """`--home`, else $COMFY_HOME, else the nearest parent that is a home, else ./comfy."""
-    here = start or Path.cwd()
-    if given:
-        return Path(given).expanduser().absolute()
-    if os.environ.get("COMFY_HOME"):
-        return Path(os.environ["COMFY_HOME"]).expanduser().absolute()
+    named = given or os.environ.get("COMFY_HOME")
+    if named and Path(named).expanduser().is_absolute():
+        return Path(named).expanduser()
+    try:
+        here = start or Path.cwd()
+    except FileNotFoundError as error:
+        raise GovError(Code.USAGE, "the current directory is not there any more", "cd somewhere else") from error
+    if named:
+        return here / named
     for parent in (here, *here.parents):
         if is_home(parent):
             return parent

@@ -24,7 +24,7 @@ def read_config(path: Path) -> Config:
         raise GovError(Code.BAD_CONFIG, f"{path} is not valid TOML: {error}", "correct that line") from error
     _check_keys(path, raw)
     try:
-        return msgspec.convert(raw, Config)
+        return _check_values(path, msgspec.convert(raw, Config))
     except msgspec.ValidationError as error:
         message = str(error).replace(" - at `$.", ": key `").replace("`$`", "`the file`")
         raise GovError(Code.BAD_CONFIG, f"{path}: {message}", "correct that key") from error
@@ -41,6 +41,14 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
         for key in table:
             if key not in known:
                 raise _unknown(path, f"`{key}` in [{name}]", key, known)
+
+
+def _check_values(path: Path, config: Config) -> Config:
+    if config.rollback.snapshot_retention < 1:
+        raise GovError(Code.BAD_CONFIG, f"{path}: `snapshot_retention` must be at least 1", "the default is 50")
+    if config.tx.timeout_seconds <= 0:
+        raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
+    return config
 
 
 def _unknown(path: Path, shown: str, name: str, known: list[str]) -> GovError:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.tx import Transaction, TxSummary
+from comfygov.model.tx import Logs, Transaction, TxSummary
 from comfygov.truth import store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from comfygov.truth.home import Home
 
 
@@ -39,6 +41,15 @@ class Transactions:
                 number += 1
             else:
                 return txid
+
+    def create(self, tx: Transaction, logs_of: Callable[[str], Logs]) -> Transaction:
+        """Write `tx` as a new record under a txid of its own."""
+        txid = self.allocate()
+        try:
+            return self.save(msgspec.structs.replace(tx, txid=txid, logs=logs_of(txid)))
+        except BaseException:
+            self._path(txid).unlink(missing_ok=True)
+            raise
 
     def save(self, tx: Transaction) -> Transaction:
         store.save(self._path(tx.txid), tx)

@@ -6,19 +6,38 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from comfygov.errors import Code, GovError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from comfygov.errors import GovError
 
 SCHEMA = "comfygov/1"
 
 
 def emit_lines(lines: Iterable[str]) -> None:
     """Print data for a person."""
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
+    _write(printable(line) for line in lines)
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Raises GovError when standard output takes nothing: what was done is done, and not told."""
+    if sys.stdout is None:
+        raise GovError(Code.TOOL_FAILED, "standard output is closed; the command itself is done", "gov status")
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has seen enough
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        message = f"standard output cannot be written ({error.strerror}); the command itself is done"
+        raise GovError(Code.TOOL_FAILED, message, "gov status") from error
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey: packs choose some of what we show."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
 def emit_envelope(
@@ -40,8 +59,7 @@ def emit_envelope(
         "findings": list(findings),
         "error": _error_object(error),
     }
-    print(msgspec.json.encode(envelope).decode())
-    sys.stdout.flush()
+    _write([msgspec.json.encode(envelope).decode()])
 
 
 def _error_object(error: GovError | None) -> dict[str, Any] | None:
@@ -57,9 +75,9 @@ def _error_object(error: GovError | None) -> dict[str, Any] | None:
 
 def emit_error(error: GovError) -> None:
     """`error: …`, its details, an empty line, `hint: …`."""
-    say(f"error: {error.message}")
+    say(f"error: {printable(error.message)}")
     for line in error.details:
-        say(f"  {line}")
+        say(f"  {printable(line)}")
     if error.hint:
         say("")
         say(f"hint: {error.hint}")
@@ -67,7 +85,8 @@ def emit_error(error: GovError) -> None:
 
 def say(text: str, *, end: str = "\n") -> None:
     """A line that is not data."""
-    print(text, file=sys.stderr, end=end, flush=True)
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, end=end, flush=True)
 
 
 class TerminalProgress:
@@ -89,7 +108,7 @@ class TerminalProgress:
 
     def note(self, line: str) -> None:
         if not self._quiet:
-            say(f"  {line}")
+            say(f"  {printable(line)}")
 
     def warn(self, line: str) -> None:
-        say(f"warning: {line}")
+        say(f"warning: {printable(line)}")
