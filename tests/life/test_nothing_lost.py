@@ -77,6 +77,45 @@ def test_purge_under_a_running_comfyui_needs_a_restart(governed: Governed) -> No
         governed.gov("stop").ok()
 
 
+def test_purge_of_a_pack_that_runs_but_is_disabled_needs_a_restart(governed: Governed) -> None:
+    governed.promote_pack("loaded")
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    try:
+        governed.gov("node", "disable", "loaded").ok()
+        governed.gov("node", "remove", "loaded", "--purge-code").failed(1, "replace code under it")
+        assert folder_of(governed, "loaded").is_dir()
+    finally:
+        governed.gov("stop").ok()
+
+
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_edits_that_git_was_told_not_to_see_are_edits(governed: Governed, flag: str) -> None:
+    governed.promote_pack("hidden")
+    edited = folder_of(governed, "hidden") / "__init__.py"
+    git(edited.parent, "update-index", flag, "__init__.py")
+    edited.write_text(edited.read_text() + "# mine\n")
+    pack = governed.root / "packs" / "hidden"
+    (pack / "__init__.py").write_text((pack / "__init__.py").read_text() + "# theirs\n")
+    commit_all(pack)
+    governed.gov("tx", "run", "hidden", "--ref", "main").ok()
+    governed.gov("tx", "promote", "2").failed(1, "__init__.py (edited)")
+    removed = governed.json("node", "remove", "hidden", "--purge-code")
+    assert (governed.home / removed["rescued"] / "__init__.py").read_text().endswith("# mine\n")
+
+
+def test_purge_keeps_files_in_a_submodule_folder_that_lost_its_git(governed: Governed) -> None:
+    inner = make_repository(governed.root / "inner", {"a.txt": "1"})
+    pack = governed.pack("outer")
+    git(pack, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "lib")
+    commit_all(pack)
+    governed.gov("node", "add", str(pack)).ok()
+    lib = folder_of(governed, "outer") / "lib"
+    subprocess.run(["rm", "-rf", str(lib / ".git")], check=True)
+    (lib / "mine.txt").write_text("mine")
+    removed = governed.json("node", "remove", "outer", "--purge-code")
+    assert (governed.home / removed["rescued"] / "lib" / "mine.txt").read_text() == "mine"
+
+
 def test_a_repair_that_fails_leaves_the_environment(governed: Governed) -> None:
     governed.promote_pack("one")
     module = next((governed.home / ".venv-prod" / "lib").glob("python3*/site-packages/basis/__init__.py"))

@@ -150,6 +150,7 @@ class Transaction(Stored, frozen=True):
     owner_pid: int = 0
     owner_started: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    timeout_seconds: float | None = None
     schema_version: int = 1
 
 

@@ -78,13 +78,12 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
         failure = error if isinstance(error, GovError) else fs.explain_os_error(error)
         origin = Origin("rollback_post", f"ComfyUI did not start again: {failure.message}")
         _commit(context, context.snapshots.read(before.snapshot), origin, ())
-        production.start_again(context, running)
-        raise GovError(
-            Code.PROMOTE_FAILED,
-            f"ComfyUI did not start on the new state, so production is again what {before.snapshot} was",
-            failure.hint,
-            failure.details,
-        ) from error
+        message = f"ComfyUI did not start on the new state, so production is again what {before.snapshot} was"
+        try:
+            production.start_again(context, running)
+        except (GovError, OSError) as again:
+            message += f"; there it did not start either ({again}), so it is stopped"
+        raise GovError(Code.PROMOTE_FAILED, message, failure.hint, failure.details) from error
 
 
 def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:

@@ -225,9 +225,8 @@ def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -
         before = Origin("remove_pre", f"before removing {node_id}", node_id=node_id)
         after = Origin("remove_post", node_id=node_id)
         with stages.stage("commit"):
-            touched = frozenset({node_id}) if purge_code and plugin.enabled else frozenset()
+            touched = frozenset({node_id}) if purge_code else frozenset()
             done = committing.commit_state(context, proposed, after, before=before, restart=restart, touched=touched)
-        fs.remove_tree(context.home.work / _remove_work(node_id))
         rescued = _purge_after_commit(context, plugin) if purge_code else ""
         packages = [context.generations.seal_of(name).packages for name in (state.generation, done.meta.generation)]
         return RemoveResult(
@@ -241,10 +240,6 @@ def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -
         )
 
 
-def _remove_work(node_id: str) -> str:
-    return f"remove-{node_id}"
-
-
 def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> State:
     """`state` without the pack: no group of its own, a fresh lock where it had one, and its environment."""
     registry = state.registry.without(plugin.id)
@@ -252,13 +247,16 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
     groups = dict(state.declared.groups)
     if groups.pop(plugin.group, None) is None:
         return dataclasses.replace(state, registry=registry, baseline=baseline)
-    work = work_directory(context, _remove_work(plugin.id))
-    with stages.stage("lock"):
-        declared = msgspec.structs.replace(state.declared, groups=groups)
-        pyproject, uv_lock = locking.lock(context, work, declared, state.uv_lock)
-    generation = locking.identify(context, work, uv_lock)
-    with stages.stage("environment"):
-        context.generations.build(work, generation, context.interpreter, state.generation)
+    work = work_directory(context, f"remove-{plugin.id}")
+    try:
+        with stages.stage("lock"):
+            declared = msgspec.structs.replace(state.declared, groups=groups)
+            pyproject, uv_lock = locking.lock(context, work, declared, state.uv_lock)
+        generation = locking.identify(context, work, uv_lock)
+        with stages.stage("environment"):
+            context.generations.build(work, generation, context.interpreter, state.generation)
+    finally:
+        fs.remove_tree(work)
     without = dataclasses.replace(state, registry=registry, baseline=baseline)
     return without.relocked(pyproject, uv_lock, generation)
 
@@ -299,4 +297,4 @@ def _holds_own_work(git: Git, folder: Path, source: Source) -> bool:
     if own or git.edited(folder):
         return True
     inner = [(folder / path, clones.submodule_source(source, url)) for path, url, _ in git.submodules(folder, commit)]
-    return any(_holds_own_work(git, path, inside) for path, inside in inner if git.head(path) is not None)
+    return any(_holds_own_work(git, path, inside) for path, inside in inner if path.is_dir() and any(path.iterdir()))

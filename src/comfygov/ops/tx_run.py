@@ -78,7 +78,9 @@ def run(context: Context, request: TxRequest) -> Transaction:
     with stages.stage("plan"):
         plugin = _at_ref(context, plugin, request.ref)
         declared = read_declared(context, plugin)
-    tx = _open(context, head.snapshot, base, plugin, declared)
+    fresh = _record(context, "", head.snapshot, base, plugin, declared)
+    fresh = msgspec.structs.replace(fresh, timeout_seconds=request.timeout_seconds)
+    tx = context.transactions.create(fresh, lambda txid: _logs(context, txid))
     return execute(Trial(context, stages, base, plugin, declared, tx, request.timeout_seconds))
 
 
@@ -96,8 +98,10 @@ def rerun(context: Context, tx: Transaction) -> Transaction:
         if context.transactions.load(tx.txid).status != tx.status:
             raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
         discard_work(context, tx.txid)
-        fresh = context.transactions.save(_record(context, tx.txid, head.snapshot, base, plugin, declared))
-    return execute(Trial(context, stages, base, plugin, declared, fresh, None))
+        again = _record(context, tx.txid, head.snapshot, base, plugin, declared)
+        again = msgspec.structs.replace(again, timeout_seconds=tx.timeout_seconds)
+        fresh = context.transactions.save(again)
+    return execute(Trial(context, stages, base, plugin, declared, fresh, tx.timeout_seconds))
 
 
 def execute(trial: Trial) -> Transaction:
@@ -143,11 +147,6 @@ def read_declared(context: Context, plugin: Plugin) -> Declared:
     """What the pack asks for at the commit that is to be tried."""
     repository = context.git.cache_of(recorded_source(plugin.source))
     return requirements.read_declared(lambda path: context.git.show(repository, plugin.commit, path))
-
-
-def _open(context: Context, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:
-    fresh = _record(context, "", base_id, base, plugin, declared)
-    return context.transactions.create(fresh, lambda txid: _logs(context, txid))
 
 
 def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plugin, declared: Declared) -> Transaction:

@@ -14,21 +14,17 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import lock, process
+from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Git", "Source", "parse_source", "recorded_source", "without_credentials"]
 
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_NETWORK_WORDS = re.compile(
-    r"could not resolve|unable to access|connection (refused|timed out|reset)|network is unreachable|"
-    r"could not read from remote|early eof|operation timed out",
-    re.IGNORECASE,
-)
 
 
 # Each of these would make git look at another repository than the one that we mean.
@@ -271,7 +267,16 @@ class Git:
     def edited(self, checkout: Path) -> list[str]:
         """Tracked files whose content differs from the commit that is checked out."""
         out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=all", "HEAD", "--"], checkout)
-        return [name for name in out.split("\0") if name]
+        return sorted({name for name in out.split("\0") if name} | set(self._hidden_edits(checkout)))
+
+    def _hidden_edits(self, checkout: Path) -> Iterator[str]:
+        """Edits that `git diff` does not show, because somebody told git not to look (skip-worktree,
+        assume-unchanged)."""
+        for entry in self._check(["ls-files", "-v", "-z"], checkout).split("\0"):
+            tag, _, name = entry.partition(" ")
+            hidden = (tag == "S" or tag.islower()) and (checkout / name).is_file()
+            if hidden and self.hash_file(checkout, name) != self.blob_of(checkout, "HEAD", name):
+                yield name
 
     def untracked(self, checkout: Path, *, ignored: bool) -> list[str]:
         """Files that git does not track; with `ignored` also those that .gitignore names."""
@@ -351,46 +356,3 @@ def _detached_head(checkout: Path) -> str | None:
     except OSError:
         return None
     return text if _COMMIT.fullmatch(text) else None
-
-
-def failure(what: str, done: process.Completed) -> GovError:
-    """The error for a git command that failed, with its last words and without credentials."""
-    words = tuple(without_credentials(done.words).splitlines()[-15:])
-    if re.search("no space left", done.words, re.IGNORECASE):
-        return GovError(Code.DISK_FULL, f"the disk became full during `{what}`", "free space, run this again", words)
-    return GovError(
-        Code.TOOL_FAILED, f"`{what}` failed (exit {done.exit_code})", "the lines above are git's own", words
-    )
-
-
-def fetch_failure(source: Source, done: process.Completed) -> GovError:
-    words = tuple(without_credentials(done.words).splitlines()[-15:])
-    if re.search("dubious ownership", done.words):
-        return GovError(
-            Code.BAD_SOURCE,
-            f"git does not trust {source.public}: another user owns it",
-            f"git config --global --add safe.directory {source.public}",
-            words,
-        )
-    if "couldn't find remote ref HEAD" in done.words:
-        return GovError(Code.REF_NOT_FOUND, f"{source.public} has no commit yet", "commit something there first", words)
-    if source.local:
-        return GovError(
-            Code.BAD_SOURCE,
-            f"{source.public} is not a git repository that can be read",
-            "give the URL of a git repository, or make one of the folder: git init, git add -A, git commit",
-            words,
-        )
-    if re.search("no space left", done.words, re.IGNORECASE):
-        return failure("git fetch", done)
-    if re.search(r"authentication failed|could not read username|permission denied|terminal prompts disabled|not found",
-                 done.words, re.IGNORECASE):  # fmt: skip
-        return GovError(
-            Code.BAD_SOURCE,
-            f"{source.public} cannot be read: it is not there, or it needs credentials",
-            "check the address; for a private repository set up a git credential helper or an ssh key",
-            words,
-        )
-    if _NETWORK_WORDS.search(done.words):
-        return GovError(Code.NETWORK, f"{source.public} does not answer", "check the network and the address", words)
-    return GovError(Code.BAD_SOURCE, f"git cannot read {source.public}", "check the address", words)

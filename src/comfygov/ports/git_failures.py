@@ -1,0 +1,61 @@
+"""What git's failures mean to a person, without credentials."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+from comfygov.ports.source import Source, without_credentials
+
+if TYPE_CHECKING:
+    from comfygov.ports import process
+
+_NETWORK_WORDS = re.compile(
+    r"could not resolve|unable to access|connection (refused|timed out|reset)|network is unreachable|"
+    r"could not read from remote|early eof|operation timed out",
+    re.IGNORECASE,
+)
+
+
+def failure(what: str, done: process.Completed) -> GovError:
+    """The error for a git command that failed, with its last words and without credentials."""
+    words = tuple(without_credentials(done.words).splitlines()[-15:])
+    if re.search("no space left", done.words, re.IGNORECASE):
+        return GovError(Code.DISK_FULL, f"the disk became full during `{what}`", "free space, run this again", words)
+    return GovError(
+        Code.TOOL_FAILED, f"`{what}` failed (exit {done.exit_code})", "the lines above are git's own", words
+    )
+
+
+def fetch_failure(source: Source, done: process.Completed) -> GovError:
+    words = tuple(without_credentials(done.words).splitlines()[-15:])
+    if re.search("dubious ownership", done.words):
+        return GovError(
+            Code.BAD_SOURCE,
+            f"git does not trust {source.public}: another user owns it",
+            f"git config --global --add safe.directory {source.public}",
+            words,
+        )
+    if "couldn't find remote ref HEAD" in done.words:
+        return GovError(Code.REF_NOT_FOUND, f"{source.public} has no commit yet", "commit something there first", words)
+    if source.local:
+        return GovError(
+            Code.BAD_SOURCE,
+            f"{source.public} is not a git repository that can be read",
+            "give the URL of a git repository, or make one of the folder: git init, git add -A, git commit",
+            words,
+        )
+    if re.search("no space left", done.words, re.IGNORECASE):
+        return failure("git fetch", done)
+    if re.search(r"authentication failed|could not read username|permission denied|terminal prompts disabled|not found",
+                 done.words, re.IGNORECASE):  # fmt: skip
+        return GovError(
+            Code.BAD_SOURCE,
+            f"{source.public} cannot be read: it is not there, or it needs credentials",
+            "check the address; for a private repository set up a git credential helper or an ssh key",
+            words,
+        )
+    if _NETWORK_WORDS.search(done.words):
+        return GovError(Code.NETWORK, f"{source.public} does not answer", "check the network and the address", words)
+    return GovError(Code.BAD_SOURCE, f"git cannot read {source.public}", "check the address", words)
