@@ -64,3 +64,19 @@ def test_trees_that_cannot_be_governed(bare: Governed, tmp_path: Path) -> None:
     bare.gov("init", "--comfyui-dir", str(tmp_path / "empty")).failed(1, "is no ComfyUI: main.py")
     bare.gov("init", "--comfyui-dir", str(tmp_path / "nowhere"), "--path", "other").failed(1, "is no ComfyUI")
     assert json.loads(bare.gov("status", "--json").stdout)["data"]["head"] is None
+
+
+def test_two_homes_do_not_govern_one_comfyui(bare: Governed, tmp_path: Path) -> None:
+    tree = existing(bare, tmp_path)
+    wheels = ("--find-links", str(bare.wheels), "--index-url", "none")
+    second = ("init", "--path", str(tmp_path / "second"), "--comfyui-dir", str(tree), *wheels)
+    bare.gov(*second).failed(1, "is governed by", str(bare.home))
+
+
+def test_edits_that_a_trial_does_not_see_are_said(bare: Governed, tmp_path: Path) -> None:
+    tree = existing(bare, tmp_path)
+    (tree / "nodes.py").write_text((tree / "nodes.py").read_text() + "# mine\n")
+    bare.gov("node", "add", str(bare.pack("fine"))).ok()
+    ran = bare.gov("tx", "run", "fine").ok()
+    assert "warn  local_edits" in ran.stdout
+    assert "ComfyUI: nodes.py" in ran.stdout

@@ -208,3 +208,26 @@ def test_a_restart_that_fails_undoes_the_change(governed: Governed) -> None:
         assert governed.json("tx", "inspect", "2")["transaction"]["status"] == "promote_failed"
     finally:
         governed.gov("stop").ok()
+
+
+def test_restart_restarts_whatever_changed(governed: Governed) -> None:
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    try:
+        pid = governed.json("status")["running"]["pid"]
+        governed.gov("node", "add", str(governed.pack("one"))).ok()
+        governed.gov("tx", "run", "one").ok()
+        governed.gov("tx", "promote", "1", "--restart").ok()
+        running = governed.json("status")["running"]
+        assert running["pid"] != pid
+        assert running["snapshot"] == governed.head()
+        assert "still runs what it was started with" in governed.gov("node", "disable", "one").ok().stderr
+    finally:
+        governed.gov("stop").ok()
+
+
+def test_a_package_without_its_files_does_not_start_and_does_not_spread(governed: Governed) -> None:
+    next((governed.home / ".venv-prod" / "lib").glob("python3*/site-packages/basis/__init__.py")).unlink()
+    governed.gov("run", "--detach").failed(3, "basis/__init__.py is missing", "gov sync")
+    governed.wheel("extra", "1.0")
+    governed.promote_pack("one", "extra\n")
+    assert governed.json("sync")["repaired"] == []

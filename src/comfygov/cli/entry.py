@@ -179,10 +179,13 @@ def _fail(error: GovError, name: str, *, as_json: bool, show_traceback: bool) ->
         import traceback
 
         output.say(traceback.format_exc())
-    if as_json:
-        output.emit_envelope(name, None, ok=False, error=error)
-    else:
-        output.emit_error(error)
+    try:
+        if as_json:
+            output.emit_envelope(name, None, ok=False, error=error)
+            return error.exit_code
+    except GovError as unsaid:
+        error = unsaid
+    output.emit_error(error)
     return error.exit_code
 
 

@@ -106,10 +106,16 @@ class Generations:
         fs.remove_tree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with fs.explained(target):
-            if base is None or not self.exists(base) or self.seal_of(base).python != python.path:
-                self._uv().make_venv(target, python.path)
-            else:
+            if base is not None and self._is_usable(base, python):
                 fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
+            else:
+                self._uv().make_venv(target, python.path)
+
+    def _is_usable(self, base: str, python: Interpreter) -> bool:
+        """A base is copied, so damage to it would be copied too."""
+        if not self.exists(base) or self.seal_of(base).python != python.path:
+            return False
+        return not self.quick_problems(base) and not record.check(self.path(base))
 
     def complete(self, project: Path, target: Path, python: Interpreter) -> None:
         """Let uv make a begun staging exact, compile what is new, and check the result against RECORD: by

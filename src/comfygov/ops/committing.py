@@ -38,15 +38,15 @@ def commit_state(
     """Make `state` production in one atomic step, after a snapshot `before` of what it is now.
 
     The lock is held by the caller. Everything that can fail is done before head is written. With
-    `restart` a running ComfyUI whose code would change is stopped before and started again after;
-    without, that is refused.
+    `restart` a running ComfyUI is stopped before and started again after; without, a change of code
+    under it is refused.
     """
     head = context.snapshots.head()
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
     locking.ensure_generation(context, state, head.generation if head else None)
     keep_hand_edits(context)
-    running = code_under_running(context, state, touched)
+    running = production.running(context) if restart else code_under_running(context, state, touched)
     if running and not restart:
         raise GovError(
             Code.RUNNING,
@@ -64,6 +64,8 @@ def commit_state(
         raise
     if running:
         _start_or_go_back(context, running, head)
+    elif production.running(context) is not None:
+        context.progress.note("ComfyUI still runs what it was started with: gov stop, gov run loads the change")
     retain(context, frozenset({meta.id, pre.id} if pre else {meta.id}))
     return Committed(meta, pre)
 

@@ -18,7 +18,7 @@ from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_backend, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import checkouts, settings
-from comfygov.truth.home import is_home, refuse_source_checkout
+from comfygov.truth.home import Home, is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ def _repair(context: Context, stages: Stages) -> InitResult:
 def _create(context: Context, request: InitRequest, stages: Stages) -> InitResult:
     with stages.stage("ComfyUI's code"):
         pin = _take_comfyui(context, request)
+        _claim(context)
     with stages.stage("lock"):
         work = work_directory(context, _INIT_WORK)
         declared = _declare(context, request, pin)
@@ -289,6 +290,22 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
         fs.remove_tree(staging)
         raise
     return ComfyUIPin(source.public, request.ref, commit)
+
+
+def _claim(context: Context) -> None:
+    """Write into ComfyUI's .git which home governs it: two would undo each other's changes."""
+    mark, root = context.home.comfyui / ".git" / "comfygov-home", context.home.root
+    other = Path(mark.read_text(encoding="utf-8").strip()) if mark.is_file() else root
+    if other != root and is_home(other) and _comfyui_of(other).resolve() == context.home.comfyui.resolve():
+        raise GovError(
+            Code.ALREADY_EXISTS, f"{context.home.comfyui} is governed by {other} already", f"gov status --home {other}"
+        )
+    if mark.parent.is_dir():
+        fs.write_if_changed(mark, f"{root}\n".encode())
+
+
+def _comfyui_of(root: Path) -> Path:
+    return Home(root, settings.read_config(root / "config.toml")).comfyui
 
 
 def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:

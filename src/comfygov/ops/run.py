@@ -44,7 +44,7 @@ def run(context: Context, request: RunRequest) -> production.Started:
 
 def _refuse_damage(context: Context) -> None:
     state = context.head_state()
-    found = sync.drift(context, state, thorough=False)
+    found = sync.drift(context, state, thorough=True)
     if found:
         raise GovError(
             Code.ENVIRONMENT_DAMAGED,

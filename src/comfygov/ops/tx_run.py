@@ -21,9 +21,10 @@ from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import fit, requirements, torch_backend, torch_family
 from comfygov.trial import boot, gates, sandbox
-from comfygov.truth import store
+from comfygov.truth import checkouts, store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from comfygov.model.state import Declaration, Plugin
@@ -320,6 +321,7 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
         baseline=trial.base.baseline,
         registry=proposed.registry,
         deny=trial.context.config.policy.deny,
+        local_edits=tuple(_local_edits(trial)),
         misfits=tuple(fit.misfits(trial.declared, _machine(trial))),
     )
     before = record.freeze(trial.candidate)
@@ -332,6 +334,14 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)
     _conclude(trial, plan, evidence, after, exit_code)
+
+
+def _local_edits(trial: Trial) -> Iterator[str]:
+    """Edited files of ComfyUI and of the packs that production loads."""
+    loaded = {"ComfyUI", *(plugin.id for plugin in trial.base.registry.enabled())}
+    for name, checkout, _, _ in checkouts.targets(trial.context.home, trial.base):
+        if name in loaded and trial.context.git.head(checkout) is not None:
+            yield from (f"{name}: {file}" for file in trial.context.git.edited(checkout))
 
 
 def _machine(trial: Trial) -> fit.Machine:

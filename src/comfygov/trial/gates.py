@@ -33,6 +33,7 @@ class Evidence:
     registry: Registry
     deny: tuple[str, ...]
     misfits: tuple[tuple[Verdict, str], ...] = ()
+    local_edits: tuple[str, ...] = ()
     boot_error: str = ""
     boot_log: tuple[str, ...] = ()
     health: Baseline | None = None
@@ -64,6 +65,12 @@ def _declared_fit(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("declared_fit", verdict, reason)
     if not evidence.misfits:
         yield Gate("declared_fit", "pass", "nothing that it says of itself excludes this machine")
+
+
+def _local_edits(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.local_edits:
+        reason = "production has edited files, which the trial did not see: it ran the commits"
+        yield Gate("local_edits", "warn", reason, evidence.local_edits)
 
 
 def _resolves(_: Evidence) -> Iterator[Gate]:
@@ -167,6 +174,7 @@ def _smoke(evidence: Evidence) -> Iterator[Gate]:
 _CHECKS = (
     _denied,
     _declared_fit,
+    _local_edits,
     _resolves,
     _core_packages,
     _torch,
