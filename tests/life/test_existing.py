@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 
 LIST_CHECKPOINTS = """
 import folder_paths
-class Found:
-    RETURN_TYPES = ("STRING",)
-    FUNCTION = "run"
-    CATEGORY = "tests"
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {}}
-    def run(self):
-        return ("",)
 names = folder_paths.get_filename_list("checkpoints")
 assert {"mine.safetensors", "home.safetensors"} <= set(names), names
-NODE_CLASS_MAPPINGS = {"Found": Found}
+NODE_CLASS_MAPPINGS = {}
 """
 
 

@@ -125,8 +125,8 @@ class ComfyNode:
 
     @classmethod
     def define_schema(cls) -> Schema:
-        """Said by the node."""
-        raise NotImplementedError
+        """Said by each node: this base has none."""
+        raise NotImplementedError(f"{cls.__name__} has no define_schema")
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:
