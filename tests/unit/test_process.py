@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from comfygov.errors import Code
-from comfygov.ports import process
+from comfygov.ports import identity, process
 
 from .conftest import Refused
 
@@ -80,7 +80,7 @@ def test_a_program_that_cannot_be_run_is_a_sentence(mode: int, tmp_path: Path, r
 
 
 def alive(pid: int) -> bool:
-    return process.started_at(pid) is not None
+    return identity.started_at(pid) is not None
 
 
 def wait_for(path: Path) -> str:
@@ -122,8 +122,8 @@ def test_a_service_writes_to_its_log_and_ends_on_the_first_signal(tmp_path: Path
     assert wait_for(tmp_path / "out.log") == "up"
     assert started.exit_code() is None
     assert started.wait(0.01) is None
-    assert process.is_same_process(started.pid, process.started_at(started.pid) or 0)
-    assert not process.is_same_process(started.pid, 1.0)
+    assert identity.is_same_process(started.pid, identity.started_at(started.pid) or 0)
+    assert not identity.is_same_process(started.pid, 1.0)
     assert started.stop(signal.SIGTERM, 10) == -signal.SIGTERM
     assert not alive(started.pid)
 
@@ -140,8 +140,8 @@ def daemon_of(pid: int) -> psutil.Process:
     """The sleep that left the tree: its session is none of ours and its parent is not the root."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        for found in psutil.process_iter(["cmdline", "create_time"]):
-            young = found.info["create_time"] >= (process.started_at(pid) or 0)
+        for found in psutil.process_iter(["cmdline"]):
+            young = (identity.started_at(found.pid) or 0) >= (identity.started_at(pid) or 0)
             if young and found.info["cmdline"] == ["sleep", "300"] and os.getsid(found.pid) not in (pid, found.pid):
                 return found
         time.sleep(0.01)
@@ -175,5 +175,5 @@ def test_a_service_that_cannot_start_is_said(tmp_path: Path, refused: Refused) -
 
 def test_the_dead_and_the_never_born_have_no_start() -> None:
     done = process.run(["sh", "-c", "echo $$"])
-    assert process.started_at(int(done.stdout)) is None
-    assert not process.is_same_process(int(done.stdout), time.time())
+    assert identity.started_at(int(done.stdout)) is None
+    assert not identity.is_same_process(int(done.stdout), time.time())

@@ -39,7 +39,8 @@ def init(
     """Make a governed home with ComfyUI; run it again to check and repair one."""
     from comfygov.cli.render.views import init_lines
     from comfygov.ops.context import find_root
-    from comfygov.ops.init import InitRequest, initialise
+    from comfygov.ops.init import initialise
+    from comfygov.ops.init_settings import InitRequest
 
     request = InitRequest(
         root=find_root(path or options.home),

@@ -10,7 +10,7 @@ import msgspec
 
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
-from comfygov.ports import clock, fs
+from comfygov.ports import clock, faults, fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,7 @@ class Generations:
                 fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
             else:
                 self._uv().make_venv(target, python.path)
+        faults.point("generation.begun")
 
     def _is_usable(self, base: str, python: Interpreter) -> bool:
         """A base is copied, so damage to it would be copied too."""
@@ -126,6 +127,7 @@ class Generations:
         with fs.explained(target):
             # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
             self._uv().sync(project, target, compile_bytecode=not known)
+            faults.point("generation.synced")
             new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
             if known and new:
                 bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
@@ -152,9 +154,11 @@ class Generations:
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
             fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
             fs.remove_tree(self.path(generation))
+            faults.point("generation.marked")
             self.root.mkdir(parents=True, exist_ok=True)
             staged.rename(self.path(generation))
             fs.fsync_directory(self.root)
+        faults.point("generation.sealed")
 
     def build(self, project: Path, generation: str, python: Interpreter, base: str | None) -> None:
         """Make generation `generation` unless it is there; an unsealed rest of a killed build is remade."""
@@ -172,6 +176,7 @@ class Generations:
         fs.remove_tree(damaged)
         if self.path(generation).exists():
             self.path(generation).rename(damaged)
+        faults.point("generation.aside")
         self.seal(staged=staging, generation=generation, python=python)
         fs.remove_tree(damaged)
 

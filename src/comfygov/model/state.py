@@ -116,17 +116,20 @@ class SnapshotMeta(Stored, frozen=True):
 
 
 class Head(Stored, frozen=True):
-    """`state/head.json`: replacing this file is the only commit point."""
+    """`state/head.json`: replacing this file is the only commit point. `audit` is the digest of the last
+    audit line, empty in homes that were made before it was remembered."""
 
     snapshot: str
     generation: str
     written_at: str
     previous: str | None = None
+    audit: str = ""
     schema_version: int = SCHEMA_VERSION
 
 
 class Pending(Stored, frozen=True):
-    """`state/materialising.json`: a commit is under way. `audit` is written when it is finished."""
+    """`state/materialising.json`: a commit is under way. `audit` is written when it is finished; `made` are
+    the snapshots that it makes, which go again when head was not written."""
 
     pid: int
     pid_started: float
@@ -135,10 +138,12 @@ class Pending(Stored, frozen=True):
     target: str
     previous: str | None
     audit: AuditEntry
+    made: tuple[str, ...] = ()
 
 
 class AuditEntry(Stored, frozen=True):
-    """One line of `state/audit.jsonl`. `previous` and `digest` chain the lines (sha256)."""
+    """One line of `state/audit.jsonl`. `previous` and `digest` chain the lines (sha256); `state` is the
+    sha256 of the truth files of the snapshot `after`."""
 
     at: str
     actor: str
@@ -152,6 +157,7 @@ class AuditEntry(Stored, frozen=True):
     txid: str | None = None
     previous: str = ""
     digest: str = ""
+    state: str = ""
 
 
 class LockHolder(Stored, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -12,17 +11,9 @@ from comfygov.truth import audit, checkouts, commit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import Head, RunRecord, SnapshotMeta
+    from comfygov.model.state import Head, RunRecord
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
-
-
-@dataclass(frozen=True)
-class Committed:
-    """`pre` is the snapshot of what production was, when one was asked for."""
-
-    meta: SnapshotMeta
-    pre: SnapshotMeta | None
 
 
 def commit_state(
@@ -34,7 +25,7 @@ def commit_state(
     approved: tuple[str, ...] = (),
     restart: bool = False,
     touched: frozenset[str] = frozenset(),
-) -> Committed:
+) -> commit.Committed:
     """Make `state` production in one atomic step, after a snapshot `before` of what it is now.
 
     The lock is held by the caller. Everything that can fail is done before head is written. With
@@ -56,8 +47,7 @@ def commit_state(
     if running:
         production.stop(context)
     try:
-        pre = record_snapshot(context, before) if before else None
-        meta = _commit(context, state, origin, approved)
+        done = _commit(context, state, origin, approved, before)
     except BaseException:
         if running and context.snapshots.pending() is None:
             production.start_again(context, running)
@@ -66,8 +56,8 @@ def commit_state(
         _start_or_go_back(context, running, head)
     elif production.running(context) is not None:
         context.progress.note("ComfyUI still runs what it was started with: gov stop, gov run loads the change")
-    retain(context, frozenset({meta.id, pre.id} if pre else {meta.id}))
-    return Committed(meta, pre)
+    retain(context, frozenset(made.id for made in (done.meta, done.pre) if made))
+    return done
 
 
 def _start_or_go_back(context: Context, running: RunRecord, before: Head | None) -> None:
@@ -79,7 +69,7 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
             raise
         failure = error if isinstance(error, GovError) else fs.explain_os_error(error)
         origin = Origin("rollback_post", f"ComfyUI did not start again: {failure.message}")
-        _commit(context, context.snapshots.read(before.snapshot), origin, ())
+        _commit(context, context.snapshots.read(before.snapshot), origin)
         message = f"ComfyUI did not start on the new state, so production is again what {before.snapshot} was"
         try:
             production.start_again(context, running)
@@ -88,33 +78,11 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
         raise GovError(Code.PROMOTE_FAILED, message, failure.hint, failure.details) from error
 
 
-def _commit(context: Context, state: State, origin: Origin, approved: tuple[str, ...]) -> SnapshotMeta:
-    head = context.snapshots.head()
-    before = head.snapshot if head else None
-    meta = context.snapshots.create(state, origin, before)
-    line = audit.entry(
-        context.command,
-        origin.kind,
-        before,
-        meta.id,
-        reason=origin.reason,
-        approved=approved,
-        txid=origin.txid,
-    )
-    try:
-        commit.commit(context.home, context.git, context.snapshots, meta, line)
-    except Exception:
-        now = context.snapshots.head()
-        if now is None or now.snapshot != meta.id:
-            context.snapshots.delete(meta.id)
-        raise
-    return meta
-
-
-def record_snapshot(context: Context, origin: Origin) -> SnapshotMeta:
-    """A further snapshot of what production is now; head does not move."""
-    head = context.snapshots.require_head()
-    return context.snapshots.create(context.snapshots.read(head.snapshot), origin, head.snapshot)
+def _commit(
+    context: Context, state: State, origin: Origin, approved: tuple[str, ...] = (), before: Origin | None = None
+) -> commit.Committed:
+    line = audit.entry(context.command, origin.kind, reason=origin.reason, approved=approved, txid=origin.txid)
+    return commit.commit(context.truth, state, origin, line, before)
 
 
 def code_under_running(context: Context, state: State, touched: frozenset[str] = frozenset()) -> RunRecord | None:

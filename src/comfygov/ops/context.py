@@ -12,7 +12,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion
-from comfygov.ports import clock, lock, process
+from comfygov.ports import clock, faults, identity, lock, process
 from comfygov.ports.fs import explain_os_error
 from comfygov.ports.git import without_credentials
 from comfygov.truth.home import Home, cache_root, find_root, is_home, refuse_source_checkout
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from comfygov.ports.git import Git
     from comfygov.ports.progress import Progress
     from comfygov.ports.uv import Interpreter, Uv
+    from comfygov.truth.commit import Truth
     from comfygov.truth.snapshots import State
 
 __all__ = [
@@ -62,6 +63,12 @@ class Context:
     @cached_property
     def snapshots(self) -> Snapshots:
         return Snapshots(self.home)
+
+    @cached_property
+    def truth(self) -> Truth:
+        from comfygov.truth.commit import Truth
+
+        return Truth(self.home, self.git, self.snapshots)
 
     @cached_property
     def transactions(self) -> Transactions:
@@ -113,7 +120,8 @@ def changing(context: Context) -> Iterator[None]:
     from comfygov.truth import commit
 
     with lock.exclusive(context.home.lock_file, context.command, LOCK_WAIT_SECONDS):
-        said = commit.finish_pending(context.home, context.git, context.snapshots)
+        faults.point("lock.held")
+        said = commit.finish_pending(context.truth)
         if said:
             context.progress.note(said)
         _close_dead_transactions(context)
@@ -124,7 +132,7 @@ def changing(context: Context) -> Iterator[None]:
 def _close_dead_transactions(context: Context) -> None:
     """A trial whose process died is `failed`; its environment and tree are taken away."""
     for summary in context.transactions.summaries():
-        if summary.status != "running" or process.is_same_process(summary.owner_pid, summary.owner_started):
+        if summary.status != "running" or identity.is_same_process(summary.owner_pid, summary.owner_started):
             continue
         if not summary.node_id:
             _drop_if_stale(context.home.transactions / f"{summary.txid}.json")
@@ -164,9 +172,7 @@ def _note_promotion(context: Context) -> None:
 def _drop_if_stale(path: Path) -> None:
     """A record that never got its first content: its process died between two system calls, unless it
     is doing them right now."""
-    import time
-
-    if time.time() - path.stat().st_mtime > _EMPTY_RECORD_SECONDS:
+    if clock.wall_seconds() - path.stat().st_mtime > _EMPTY_RECORD_SECONDS:
         path.unlink()
 
 

@@ -14,6 +14,7 @@ from comfygov.demo import repositories
 from comfygov.errors import Code, GovError
 from comfygov.ops import history, init, nodes, run, sync, tx_promote, tx_run, tx_view
 from comfygov.ops.context import Context, open_home
+from comfygov.ops.init_settings import InitRequest
 from comfygov.ports import fs
 from comfygov.ports.comfy_api import ComfyApi, free_port
 from comfygov.ports.git import Git
@@ -93,7 +94,7 @@ def demo(directory: Path, progress: Progress) -> DemoResult:
 def _init(play: _Demo) -> None:
     source = play.source("ComfyUI")
     play.progress.note("A small stand-in plays ComfyUI here; uv, git, PyPI and the sandbox are real.")
-    result = init.initialise(init.InitRequest(root=play.home, repo=source), "gov demo", Silent())
+    result = init.initialise(InitRequest(root=play.home, repo=source), "gov demo", Silent())
     play.say(
         f"gov init --path {play.home} --repo {source}",
         f"packages locked and sealed ({result.packages}), ComfyUI booted once: snapshot {result.snapshot}",

@@ -14,6 +14,7 @@ from comfygov.model.tx import Difference
 from comfygov.ops import committing, sync
 from comfygov.ops.context import changing
 from comfygov.resolve.torch_family import locked_versions
+from comfygov.truth import audit, commit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ def packages_of(state: State) -> tuple[str, ...]:
 def create(context: Context, reason: str) -> SnapshotMeta:
     """A snapshot of production as it is, with a reason of the person's own."""
     with changing(context):
-        meta = committing.record_snapshot(context, Origin("manual", reason))
-        committing.retain(context, frozenset({meta.id}))
-        return meta
+        line = audit.entry(context.command, "manual", reason=reason)
+        made = commit.record(context.truth, line, make=Origin("manual", reason))
+        committing.retain(context, frozenset({made}))
+        return context.snapshots.meta(made)
 
 
 def diff(context: Context, before: str, after: str) -> StateDifference:

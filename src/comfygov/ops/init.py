@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,10 +11,11 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
 from comfygov.ops import committing, locking, sync, trying
 from comfygov.ops.context import Context, changing, open_home, work_directory
-from comfygov.ports import clones, fs, uv
-from comfygov.ports.git import parse_source, without_credentials
+from comfygov.ops.init_settings import InitRequest, refuse_late_changes, wanted_settings
+from comfygov.ports import clones, faults, fs
+from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
-from comfygov.resolve import requirements, torch_backend, torch_family
+from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import checkouts, settings
 from comfygov.truth.home import Home, is_home, refuse_source_checkout
@@ -27,23 +27,6 @@ if TYPE_CHECKING:
 
 OFFICIAL_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI.git"
 _INIT_WORK = "init"
-
-
-class InitRequest(msgspec.Struct, frozen=True):
-    """What the person asked for. None means: keep what the home has, else the default."""
-
-    root: Path
-    comfyui_dir: str | None = None
-    repo: str | None = None
-    ref: str | None = None
-    python: str | None = None
-    venv: str | None = None
-    install_torch: str | None = None
-    find_links: tuple[str, ...] = ()
-    index_url: str | None = None
-    constraints: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
-    timeout_seconds: float | None = None
 
 
 class InitResult(msgspec.Struct, frozen=True):
@@ -69,7 +52,7 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
         _refuse_foreign(root)
     if (root / "state" / "head.json").is_file():
         context = open_home(str(root), command_line, progress)
-        _refuse_late_changes(context, request)
+        refuse_late_changes(context, request)
     else:
         context = _prepare(root, request, command_line, progress)
     stages = Stages(progress)
@@ -83,10 +66,11 @@ def _prepare(root: Path, request: InitRequest, command_line: str, progress: Prog
     """The directory and the settings of a home to be, or of one whose init did not finish."""
     if (root / "config.toml").exists():
         settings.read_config(root / "config.toml")
-    changes = _settings(request)
+    changes = wanted_settings(request)
     with fs.explained(root):
         (root / "state").mkdir(parents=True, exist_ok=True)
         settings.update_config(root / "config.toml", changes)
+    faults.point("init.settings")
     return open_home(str(root), command_line, progress)
 
 
@@ -102,123 +86,6 @@ def _refuse_foreign(root: Path) -> None:
         raise GovError(Code.ALREADY_EXISTS, f"{root} is not empty and is no governed home", hint)
 
 
-def _refuse_late_changes(context: Context, request: InitRequest) -> None:
-    """A governed home changes by transactions, not by a second init with other wishes; the same are fine."""
-    python, pin = context.config.python, context.head_state().declared.comfyui
-    wishes: list[tuple[str, object, object]] = [
-        ("--repo", request.repo and parse_source(request.repo, Path.cwd()).public, pin.repo),
-        ("--ref", request.ref, pin.ref),
-        ("--comfyui-dir", request.comfyui_dir and _absolute(request.comfyui_dir), str(context.home.comfyui)),
-        ("--venv", request.venv and _absolute(request.venv, request.root), str(context.home.production_link)),
-        ("--python", request.python and _interpreter(request.python), python.interpreter),
-        ("--index-url", request.index_url, python.index_url),
-        ("--constraint", request.constraints, python.constraints),
-        ("--find-links", tuple(map(_existing_directory, request.find_links)), python.find_links),
-        ("--require", request.require, context.head_state().declared.groups.get(locking.EXTRA_GROUP, ())),
-        ("--install-torch", request.install_torch and (_backend(request),), python.torch_backends or ("",)),
-    ]
-    changed = [option for option, wanted, found in wishes if wanted and wanted != found]
-    if changed:
-        raise GovError(
-            Code.ALREADY_EXISTS,
-            f"{context.home.root} is governed already; another {', '.join(changed)} would change it untried",
-            "edit config.toml: its settings take effect with the next transaction (`gov tx run`)",
-        )
-
-
-def _absolute(path: str, base: Path | None = None) -> str:
-    return str(((base or Path.cwd()).absolute() / Path(path).expanduser()).absolute())
-
-
-def _backend(request: InitRequest) -> str:
-    return torch_backend.backend_for(request.install_torch or "", _system())
-
-
-def _settings(request: InitRequest) -> dict[str, dict[str, Any]]:
-    """What the request writes into config.toml."""
-    changes: dict[str, dict[str, Any]] = {}
-    if request.comfyui_dir:
-        changes.setdefault("paths", {})["comfyui_dir"] = str(Path(request.comfyui_dir).expanduser().absolute())
-    if request.venv:
-        changes.setdefault("runtime", {})["prod_env"] = _link_place(request)
-    python = _python_settings(request)
-    if python:
-        changes["python"] = python
-    return changes
-
-
-def _python_settings(request: InitRequest) -> dict[str, Any]:
-    python: dict[str, Any] = {}
-    if request.python or not (request.root / "config.toml").is_file():
-        python["interpreter"] = _interpreter(request.python)
-    for text in (*request.constraints, *request.require):
-        if requirements.parse(text) is None:
-            raise GovError(Code.BAD_REQUIREMENTS, f"`{text}` is not a requirement", "for example 'torch==2.11.*'")
-    if request.constraints:
-        python["constraints"] = list(request.constraints)
-    if request.find_links:
-        python["find_links"] = [_existing_directory(entry) for entry in request.find_links]
-    if request.index_url:
-        python["index_url"] = _without_secrets("--index-url", request.index_url)
-    if request.install_torch:
-        backend = _backend(request)
-        python["torch_backends"] = [backend] if backend else []
-    return python
-
-
-def _link_place(request: InitRequest) -> str:
-    given = Path(request.venv or "").expanduser()
-    place = given if given.is_absolute() else request.root.absolute() / given
-    if place.exists() and not place.is_symlink():
-        raise GovError(
-            Code.ALREADY_EXISTS,
-            f"{place} is an environment already; comfygov keeps its own beside it",
-            "leave --venv out, or name a path that is not there yet",
-        )
-    return str(given)
-
-
-def _system() -> str:
-    import sys
-
-    return sys.platform
-
-
-def _interpreter(wanted: str | None) -> str:
-    """The absolute path of the Python to build on: the wanted one, else the one that runs comfygov."""
-    if wanted is None:
-        import sys
-
-        return uv.inspect_interpreter(getattr(sys, "_base_executable", sys.executable)).path
-    is_path = "/" in wanted
-    path = str(Path(wanted).expanduser().absolute()) if is_path else uv.Uv().find_python(wanted)
-    if is_path and not Path(path).is_file():
-        raise GovError(
-            Code.NOT_FOUND,
-            f"there is no Python at {path}",
-            "name another with --python PATH or --python 3.12",
-        )
-    return uv.inspect_interpreter(path).path
-
-
-def _existing_directory(entry: str) -> str:
-    if re.match(r"https?://", entry):
-        return _without_secrets("--find-links", entry)
-    path = Path(entry).expanduser().absolute()
-    if not path.is_dir():
-        raise GovError(Code.USAGE, f"--find-links {path}: there is no such directory", "check the path")
-    return str(path)
-
-
-def _without_secrets(option: str, url: str) -> str:
-    """The settings and every snapshot hold this address, so it may hold no password."""
-    if without_credentials(url) != url:
-        raise GovError(
-            Code.USAGE, f"{option} holds credentials, which would be stored", "put them into ~/.netrc, which uv reads"
-        )
-    return url
-
-
 def _repair(context: Context, stages: Stages) -> InitResult:
     with stages.stage("check and repair"):
         done = sync.repair(context)
@@ -230,6 +97,7 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
     with stages.stage("ComfyUI's code"):
         pin = _take_comfyui(context, request)
         _claim(context)
+    faults.point("init.code")
     with stages.stage("lock"):
         work = work_directory(context, _INIT_WORK)
         declared = _declare(context, request, pin)

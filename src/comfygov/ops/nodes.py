@@ -15,7 +15,7 @@ from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
 from comfygov.ops import committing, locking, tx_run
 from comfygov.ops.context import changing, work_directory
-from comfygov.ports import clock, clones, fs
+from comfygov.ports import clock, clones, faults, fs
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.truth.snapshots import Origin
@@ -227,6 +227,7 @@ def remove(context: Context, node_id: str, *, purge_code: bool, restart: bool) -
         with stages.stage("commit"):
             touched = frozenset({node_id}) if purge_code else frozenset()
             done = committing.commit_state(context, proposed, after, before=before, restart=restart, touched=touched)
+        faults.point("purge.begun")
         rescued = _purge_after_commit(context, plugin) if purge_code else ""
         packages = [context.generations.seal_of(name).packages for name in (state.generation, done.meta.generation)]
         return RemoveResult(

@@ -12,7 +12,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import RunRecord
-from comfygov.ports import clock, process
+from comfygov.ports import clock, identity, process
 from comfygov.truth import store
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def running(context: Context) -> RunRecord | None:
     if not context.home.run_file.is_file():
         return None
     record = store.load(context.home.run_file, RunRecord)
-    return record if process.is_same_process(record.pid, record.pid_started) else None
+    return record if identity.is_same_process(record.pid, record.pid_started) else None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _launch(
     )
     record = RunRecord(
         pid=service.pid,
-        pid_started=process.started_at(service.pid) or time.time(),
+        pid_started=identity.started_at(service.pid) or 0.0,
         run_id=service.run_id,
         snapshot=head.snapshot,
         generation=head.generation,

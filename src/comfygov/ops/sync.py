@@ -47,10 +47,11 @@ def repair(context: Context) -> SyncResult:
         _rebuild(context, state)
     else:
         locking.ensure_generation(context, state, None)
-    line = audit.entry(context.command, "sync", head.snapshot, head.snapshot, reason=f"{len(found)} repaired")
-    commit.mark(context.home, head.snapshot, head.snapshot, line)
-    commit.materialise(context.home, context.git, state)
-    commit.finish(context.home, line)
+    if found:
+        line = audit.entry(context.command, "sync", reason=f"{len(found)} repaired")
+        commit.record(context.truth, line, repair=state)
+    else:
+        commit.materialise(context.home, context.git, state)
     return SyncResult(head.snapshot, tuple(found))
 
 

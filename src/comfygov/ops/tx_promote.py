@@ -10,9 +10,9 @@ import msgspec
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion, Transaction
-from comfygov.ops import committing, smoke, trying, tx_run
+from comfygov.ops import committing, smoke, trying, tx_run, tx_trial
 from comfygov.ops.context import changing, discard_work
-from comfygov.ports import fs
+from comfygov.ports import faults, fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.trial import gates
@@ -107,7 +107,7 @@ def _base_moved(context: Context, tx: Transaction) -> bool:
         return False
     base, now = context.snapshots.read(tx.base_snapshot), context.snapshots.read(head.snapshot)
     same_lock = base.pyproject == now.pyproject and base.uv_lock == now.uv_lock
-    return not same_lock or tx_run.state_digest(base) != tx_run.state_digest(now)
+    return not same_lock or tx_trial.state_digest(base) != tx_trial.state_digest(now)
 
 
 def _try_again(context: Context, tx: Transaction, request: PromoteRequest) -> Transaction:
@@ -129,6 +129,7 @@ def _promote(
     proposed = _proposed_state(context, tx, context.snapshots.read(head.snapshot))
     with stages.stage("environment"):
         _seal_candidate(context, tx, proposed)
+    faults.point("promote.sealed")
     _smoke(context, tx, proposed, request, stages)
     with stages.stage("commit"):
         before = Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id)
@@ -139,6 +140,7 @@ def _promote(
             context, proposed, origin, before=before, approved=approved, restart=request.restart
         )
         pre = done.pre.id if done.pre else None
+        faults.point("promote.committed")
         promotion = Promotion("promoted", request.reason, who, approved, pre, done.meta.id)
         tx = context.transactions.save(
             msgspec.structs.replace(tx, status="promoted", promotion=promotion, candidate_env=None)
@@ -169,7 +171,7 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
     registry = head.registry.with_plugin(promoted)
     seen = dataclasses.replace(head, registry=registry, baseline=_merged(head.baseline, tx.observed.health))
     proposed = seen.relocked((work / "pyproject.toml").read_bytes(), (work / "uv.lock").read_bytes(), plan.generation)
-    if tx_run.state_digest(proposed) != plan.state_digest:
+    if tx_trial.state_digest(proposed) != plan.state_digest:
         raise GovError(
             Code.WRONG_STATE,
             f"what {tx.txid} tried is not what would be promoted",

@@ -9,7 +9,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import ConflictReport, Transaction, TxSummary
 from comfygov.ops.context import changing, discard_work
-from comfygov.ports import clock, process
+from comfygov.ports import clock, identity
 from comfygov.truth import store
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def blockers(tx: Transaction) -> list[str]:
     if tx.status in ("promoted", "aborted"):
         return [f"it is {tx.status}"]
     if tx.status == "running":
-        alive = process.is_same_process(tx.owner_pid, tx.owner_started)
+        alive = identity.is_same_process(tx.owner_pid, tx.owner_started)
         return ["its trial is under way" if alive else "its process ended before the trial did"]
     if tx.status == "needs_resolution":
         return [tx.error]
@@ -69,13 +69,15 @@ def abort(context: Context, txid: str) -> Transaction:
                 f"{tx.txid} is promoted already",
                 f"gov rollback {tx.promotion.snapshot_pre} goes back",
             )
-        if tx.status == "running" and process.is_same_process(tx.owner_pid, tx.owner_started):
+        if tx.status == "running" and identity.is_same_process(tx.owner_pid, tx.owner_started):
             raise GovError(
                 Code.BUSY,
                 f"the trial of {tx.txid} runs in process {tx.owner_pid}",
                 "end that command (Ctrl-C) first",
             )
-        discard_work(context, tx.txid)
-        return context.transactions.save(
-            msgspec.structs.replace(tx, status="aborted", ended_at=tx.ended_at or clock.now(), candidate_env=None)
+        ended = tx.ended_at or clock.now()
+        tx = context.transactions.save(
+            msgspec.structs.replace(tx, status="aborted", ended_at=ended, candidate_env=None)
         )
+        discard_work(context, tx.txid)
+        return tx

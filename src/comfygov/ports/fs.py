@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
+from comfygov.ports import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,10 +74,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        faults.point("write.staged")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    faults.point("write.replaced")
     fsync_directory(path.parent)
 
 
@@ -98,6 +101,7 @@ def append_line(path: Path, line: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    faults.point("line.appended")
 
 
 def flip_link(link: Path, target: str) -> bool:
@@ -113,7 +117,9 @@ def flip_link(link: Path, target: str) -> bool:
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
+    faults.point("link.staged")
     temporary.replace(link)
+    faults.point("link.flipped")
     fsync_directory(link.parent)
     return True
 
@@ -184,6 +190,7 @@ def remove_tree(path: Path) -> None:
 
     doomed = path.with_name(f".{path.name}.{os.getpid()}.doomed")
     path.rename(doomed)
+    faults.point("tree.doomed")
     try:
         shutil.rmtree(doomed, onerror=_make_writable_and_retry)
     except RecursionError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
+from comfygov.ports.identity import started_at
 
 if TYPE_CHECKING:
     import subprocess
@@ -140,7 +141,7 @@ class Service:
 
     child: subprocess.Popen[bytes]
     run_id: str
-    started: float = field(default_factory=time.time)
+    started: float
 
     @property
     def pid(self) -> int:
@@ -199,30 +200,7 @@ def start_service(
         for file in (out, err):
             if file:
                 file.close()
-    return Service(child, run_id)
-
-
-def started_at(pid: int) -> float | None:
-    """When the process `pid` started, in seconds since the epoch; None when there is no such process."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return None
-
-
-def is_same_process(pid: int, started: float) -> bool:
-    """True while the process that was `pid` at `started` lives (numbers are used again)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    found = started_at(pid)
-    return found is not None and abs(found - started) < 2.0
+    return Service(child, run_id, started_at(child.pid) or 0.0)
 
 
 def _adopted(since: float) -> set[int]:
@@ -233,7 +211,7 @@ def _adopted(since: float) -> set[int]:
         return set()
     found: set[int] = set()
     for child in psutil.Process().children():
-        if child.create_time() >= since - 1.0 and os.getsid(child.pid) != os.getsid(0):
+        if (started_at(child.pid) or 0.0) >= since and os.getsid(child.pid) != os.getsid(0):
             found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
     return found
 

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import clones, fs
+from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import Git, Source, recorded_source
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     git.keep_own_commit(checkout, git.cache_of(source))
     _rescue_edits(git, checkout, commit, rescue)
+    faults.point("checkout.moving")
     git.checkout(checkout, commit)
+    faults.point("checkout.moved")
     clones.place_submodules(git, source, checkout, commit, checkout, shared=False)
     return True
 
@@ -98,7 +100,9 @@ def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None
     fs.remove_tree(staging)
     checkout.parent.mkdir(parents=True, exist_ok=True)
     clones.place(git, source, commit, staging)
+    faults.point("checkout.staged")
     staging.rename(checkout)
+    faults.point("checkout.placed")
 
 
 def _rescue_edits(git: Git, checkout: Path, commit: str, rescue: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.state import AuditEntry, Pending
-from comfygov.ports import clock, fs, process
+from comfygov.model.state import AuditEntry, Head, Pending
+from comfygov.ports import clock, faults, fs, identity
 from comfygov.ports.git import Git, recorded_source
 from comfygov.truth import audit, checkouts, store
 
@@ -18,41 +19,113 @@ if TYPE_CHECKING:
 
     from comfygov.model.state import SnapshotMeta
     from comfygov.truth.home import Home
-    from comfygov.truth.snapshots import Snapshots, State
+    from comfygov.truth.snapshots import Origin, Snapshots, State
 
 
-def commit(home: Home, git: Git, snapshots: Snapshots, meta: SnapshotMeta, line: AuditEntry) -> None:
-    """Make the existing snapshot `meta` production.
+@dataclass(frozen=True)
+class Committed:
+    """`pre` is the snapshot of what production was, when one was asked for."""
+
+    meta: SnapshotMeta
+    pre: SnapshotMeta | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a commit works on: one home, its snapshots, and git."""
+
+    home: Home
+    git: Git
+    snapshots: Snapshots
+
+
+def commit(truth: Truth, state: State, origin: Origin, line: AuditEntry, before: Origin | None = None) -> Committed:
+    """Make `state` production by a new snapshot, after another (`before`) of what production is now.
 
     A kill leaves the old or the new state and a marker; an error goes back to the old one. The caller
     holds the lock, has asked for obstacles, and has the generation and the git objects at hand.
     """
-    before = snapshots.head()
-    previous = before.snapshot if before else None
-    mark(home, meta.id, previous, line)
-    with fs.explained(home.head_file):
-        snapshots.write_head(meta, previous)
+    head = truth.snapshots.head()
+    parent = head.snapshot if head else None
+    ids = truth.snapshots.next_ids([origin.kind] if before is None else [before.kind, origin.kind])
+    line = msgspec.structs.replace(line, before=parent, after=ids[-1], state=state.digest())
+    line = _mark(truth, line, ids)
     try:
-        materialise(home, git, snapshots.read(meta.id))
+        pre = None
+        if before is not None and parent is not None:
+            pre = truth.snapshots.create(truth.snapshots.read(parent), before, parent)
+        meta = truth.snapshots.create(state, origin, parent)
+        truth.snapshots.write_head(Head(meta.id, meta.generation, clock.now(), parent, line.digest))
+        materialise(truth.home, truth.git, state)
     except Exception:
-        if before is not None:
-            store.save(home.head_file, before)
-            materialise(home, git, snapshots.read(before.snapshot))
-            home.pending_file.unlink()
+        _go_back(truth, head, ids)
         raise
-    finish(home, line)
+    _finish(truth.home, line)
+    return Committed(meta, pre)
 
 
-def mark(home: Home, target: str, previous: str | None, line: AuditEntry) -> None:
-    pid = os.getpid()
+def record(truth: Truth, line: AuditEntry, *, make: Origin | None = None, repair: State | None = None) -> str:
+    """Write down what does not move production: a further snapshot of it, a repair of the disk, or neither.
+
+    Returns the id of the snapshot that it is about.
+    """
+    head = truth.snapshots.require_head()
+    ids = truth.snapshots.next_ids([make.kind]) if make else ()
+    state = truth.snapshots.read(head.snapshot)
+    line = msgspec.structs.replace(line, before=head.snapshot, after=(*ids, head.snapshot)[0], state=state.digest())
+    line = _mark(truth, line, ids)
+    try:
+        if make is not None:
+            truth.snapshots.create(state, make, head.snapshot)
+        truth.snapshots.write_head(msgspec.structs.replace(head, audit=line.digest))
+        if repair is not None:
+            materialise(truth.home, truth.git, repair)
+    except Exception:
+        _go_back(truth, head, ids)
+        raise
+    _finish(truth.home, line)
+    return line.after or head.snapshot
+
+
+def _mark(truth: Truth, line: AuditEntry, made: tuple[str, ...]) -> AuditEntry:
+    """Write down what is about to happen; returns the audit line as it will stand in the chain."""
+    line = _in_chain(truth, line)
+    pid, now = os.getpid(), clock.now()
+    started = identity.started_at(pid) or 0.0
     store.save(
-        home.pending_file,
-        Pending(pid, process.started_at(pid) or 0.0, line.command, clock.now(), target, previous, line),
+        truth.home.pending_file,
+        Pending(pid, started, line.command, now, line.after or "", line.before, line, made),
     )
+    faults.point("commit.marked")
+    return line
 
 
-def finish(home: Home, line: AuditEntry) -> None:
+def _in_chain(truth: Truth, line: AuditEntry) -> AuditEntry:
+    return audit.chained(line, audit.last_digest(truth.home.audit_file, truth.snapshots.head()))
+
+
+def _go_back(truth: Truth, head: Head | None, made: tuple[str, ...]) -> None:
+    """Undo a commit that met an error: head as it was, the disk as head says, and nothing of it left.
+
+    A first state has nothing to go back to: it stays, with its marker, for the next command to finish.
+    """
+    if truth.snapshots.head() != head:
+        if head is None:
+            return
+        truth.snapshots.write_head(head)
+        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot))
+    _forget(truth, made)
+
+
+def _forget(truth: Truth, made: tuple[str, ...]) -> None:
+    for name in made:
+        truth.snapshots.delete(name)
+    truth.home.pending_file.unlink()
+
+
+def _finish(home: Home, line: AuditEntry) -> None:
     """The audit line, and the marker goes. Without space for the line the marker stays for the next command."""
+    faults.point("commit.materialised")
     try:
         audit.append(home.audit_file, line)
     except OSError as error:
@@ -61,25 +134,24 @@ def finish(home: Home, line: AuditEntry) -> None:
             f"the change is committed, but its audit line could not be written: {error.strerror}",
             "free space; the next command that changes anything writes it",
         ) from error
+    faults.point("commit.recorded")
     home.pending_file.unlink()
 
 
-def finish_pending(home: Home, git: Git, snapshots: Snapshots) -> str | None:
+def finish_pending(truth: Truth) -> str | None:
     """Finish what a dead command began; the lock is held. Returns a line to say, or None."""
-    found = snapshots.pending()
+    found = truth.snapshots.pending()
     if found is None:
         return None
-    head = snapshots.head()
-    if head is None:
-        home.pending_file.unlink()
-        return None
-    materialise(home, git, snapshots.read(head.snapshot))
-    if head.snapshot == found.target:
-        finish(home, found.audit)
-        return f"finished what `{found.command}` began: production is {head.snapshot}"
-    home.pending_file.unlink()
-    snapshots.delete(found.target)  # it was never production
-    return f"`{found.command}` ended before it committed: production is still {head.snapshot}"
+    head = truth.snapshots.head()
+    if head is not None:
+        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot))
+        if head.audit == found.audit.digest if found.audit.digest else head.snapshot == found.target:
+            _finish(truth.home, found.audit if found.audit.digest else _in_chain(truth, found.audit))
+            return f"finished what `{found.command}` began: production is {head.snapshot}"
+    _forget(truth, found.made if found.audit.digest else (found.target,))
+    now = head.snapshot if head else "not there yet"
+    return f"`{found.command}` ended before it committed: production is still {now}"
 
 
 def materialise(home: Home, git: Git, state: State) -> None:

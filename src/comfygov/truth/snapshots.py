@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, Declaration, Head, Pending, Registry, SnapshotKind, SnapshotMeta
-from comfygov.ports import clock, fs
+from comfygov.ports import clock, faults, fs
 from comfygov.truth import store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from comfygov.truth.home import Home
@@ -52,6 +53,12 @@ class State:
             "uv.lock": self.uv_lock,
             "plugins.json": store.encode(self.registry),
         }
+
+    def digest(self) -> str:
+        """sha256 over the truth files; the audit line of a commit remembers it."""
+        import hashlib
+
+        return hashlib.sha256(b"\0".join(self.truth().values())).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -122,9 +129,17 @@ class Snapshots:
             known_commit=meta.comfyui_commit,
         )
 
+    def next_ids(self, kinds: Sequence[SnapshotKind]) -> tuple[str, ...]:
+        """The ids that the next snapshots of these kinds will have."""
+        number = self._next_number()
+        return tuple(f"{number + place:04d}-{kind}" for place, kind in enumerate(kinds))
+
+    def _next_number(self) -> int:
+        return 1 + max((int(name.split("-")[0]) for name in self.ids()), default=0)
+
     def create(self, state: State, origin: Origin, parent: str | None) -> SnapshotMeta:
         """Stage and rename a new snapshot directory. Head is not touched."""
-        number = 1 + max((int(name.split("-")[0]) for name in self.ids()), default=0)
+        number = self._next_number()
         meta = SnapshotMeta(
             id=f"{number:04d}-{origin.kind}",
             number=number,
@@ -172,9 +187,10 @@ class Snapshots:
             return None
         return store.load(self._home.pending_file, Pending)
 
-    def write_head(self, meta: SnapshotMeta, previous: str | None) -> None:
+    def write_head(self, head: Head) -> None:
         """The commit point."""
-        store.save(self._home.head_file, Head(meta.id, meta.generation, clock.now(), previous))
+        store.save(self._home.head_file, head)
+        faults.point("head.written")
 
 
 def _write_staged(parent: Path, name: str, files: dict[str, bytes]) -> None:
@@ -185,11 +201,13 @@ def _write_staged(parent: Path, name: str, files: dict[str, bytes]) -> None:
     try:
         for file_name, data in files.items():
             fs.write_atomic(staging / file_name, data)
+        faults.point("snapshot.staged")
         staging.rename(parent / name)
     except BaseException:
         fs.remove_tree(staging)
         raise
     fs.fsync_directory(parent)
+    faults.point("snapshot.made")
 
 
 def _read(path: Path) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import SCHEMA_VERSION
-from comfygov.ports import fs
+from comfygov.ports import clock, fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -136,4 +135,4 @@ class Index(Generic[T]):
 
 def _is_settled(mtime_ns: int) -> bool:
     """True when a later change must get another mtime: file systems count in ticks of some milliseconds."""
-    return time.time_ns() - mtime_ns > _TICK_NS
+    return clock.wall_seconds() * 1e9 - mtime_ns > _TICK_NS

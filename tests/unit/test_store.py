@@ -1,4 +1,4 @@
-"""Documents on disk, their index, and the chain of what was done."""
+"""Documents on disk and their index."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfygov.errors import Code
-from comfygov.model.state import AuditEntry, Head, Plugin, Registry
-from comfygov.truth import audit, store
+from comfygov.model.state import Head, Plugin, Registry
+from comfygov.truth import store
 
 from .conftest import Refused
 
@@ -142,45 +142,6 @@ def test_a_lost_or_damaged_index_is_made_again(files: Files, damage: bytes | Non
 def test_an_index_that_cannot_be_written_is_no_error(files: Files) -> None:
     (files.root / "index.json").mkdir()
     assert files.entries("a") == {"a": "one"}
-
-
-def test_each_line_carries_the_digest_of_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    for number in range(4):
-        audit.append(path, audit.entry("gov x", "promote", str(number), str(number + 1), approved=("~ numpy",)))
-    lines = [msgspec.json.decode(line, type=AuditEntry) for line in path.read_bytes().splitlines()]
-    assert lines[0].previous == ""
-    assert [line.previous for line in lines[1:]] == [line.digest for line in lines[:-1]]
-    assert all(audit.digest_of(line) == line.digest for line in lines)
-    assert len({line.digest for line in lines}) == 4
-    assert audit.digest_of(msgspec.structs.replace(lines[2], actor="somebody")) != lines[2].digest
-
-
-def test_recovery_does_not_write_the_last_line_twice(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    first, second = audit.entry("gov a", "x", None, "1"), audit.entry("gov b", "y", "1", "2")
-    for line in (first, second, second, first):
-        audit.append(path, line)
-    assert [line["action"] for line in map(msgspec.json.decode, path.read_bytes().splitlines())] == ["x", "y", "x"]
-
-
-def test_an_audit_that_is_not_there_or_empty_has_no_last_line(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    assert audit.last_line(path) is None
-    path.touch()
-    assert audit.last_line(path) is None
-
-
-@pytest.mark.parametrize("rest", [b'{"at": "2026', b"\n", b"\0\0\0\0"])
-def test_a_line_torn_by_a_power_cut_does_not_stop_the_next(tmp_path: Path, rest: bytes) -> None:
-    path = tmp_path / "audit.jsonl"
-    audit.append(path, audit.entry("gov a", "x", None, "1"))
-    with path.open("ab") as file:
-        file.write(rest)
-    audit.append(path, audit.entry("gov b", "y", "1", "2"))
-    last = audit.last_line(path)
-    assert last is not None
-    assert last.action == "y"
 
 
 def test_what_head_was_written_with_is_what_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Named moments at which a fault test ends, signals or hinders this process; otherwise they cost nothing.
+
+`COMFYGOV_FAULT` is the plan: `ACTION@NAME` or `ACTION@NAME#N` (at the Nth time), several with commas.
+`kill`, `term` and `int` send the signal, `tree` kills the children too, `full` is a disk without space.
+`trace@FILE` writes down every moment that comes; `clock@SECONDS` sets the wall clock off.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass, field
+
+VARIABLE = "COMFYGOV_FAULT"
+
+POINTS: dict[str, str] = {
+    "lock.held": "the home's lock is taken",
+    "write.staged": "a file's new content lies beside it",
+    "write.replaced": "a file has its new content",
+    "link.staged": "a link's new target lies beside it",
+    "link.flipped": "a link has its new target",
+    "line.appended": "a line is behind the others",
+    "tree.doomed": "a directory that goes has lost its name",
+    "init.settings": "a home to be has its settings",
+    "init.code": "ComfyUI's code is there",
+    "snapshot.staged": "a snapshot is written under another name",
+    "snapshot.made": "a snapshot has its name",
+    "commit.marked": "it is written down what is about to happen",
+    "head.written": "head names the new state",
+    "checkout.staged": "a checkout is made under another name",
+    "checkout.placed": "a checkout has its name",
+    "checkout.moving": "a checkout knows the commit that it is to be at",
+    "checkout.moved": "a checkout is at its commit",
+    "commit.materialised": "the disk is what head says",
+    "commit.recorded": "the audit line is written",
+    "generation.begun": "an environment has the links to its base",
+    "generation.synced": "uv is done with an environment",
+    "generation.marked": "an environment has its seal and not its name",
+    "generation.aside": "a damaged environment has lost its name",
+    "generation.sealed": "an environment has its name",
+    "trial.opened": "a transaction has its record",
+    "trial.prepared": "environment and tree of a trial are there",
+    "trial.booted": "ComfyUI answers in a trial",
+    "promote.sealed": "what was tried is a generation",
+    "promote.committed": "a promote is committed and its record does not say so yet",
+    "purge.begun": "a pack is removed, its folder is about to go",
+    "gc.removing": "something unused is about to go",
+}
+"""Every moment, in the order in which most commands pass them."""
+
+
+@dataclass
+class _Fault:
+    action: str
+    name: str
+    count: int
+    seen: int = field(default=0)
+
+
+def _read_plan(text: str) -> list[_Fault]:
+    plan = []
+    for part in filter(None, text.split(",")):
+        action, _, rest = part.partition("@")
+        name, _, count = rest.partition("#")
+        plan.append(_Fault(action, name, int(count or 1)))
+    return plan
+
+
+_plan = _read_plan(os.environ.get(VARIABLE, ""))
+
+clock_offset_seconds = sum(float(fault.name) for fault in _plan if fault.action == "clock")
+
+
+def point(name: str) -> None:
+    """The moment `name` has come."""
+    for fault in _plan:
+        if fault.action == "trace":
+            _trace(fault.name, name)
+        elif fault.name == name:
+            fault.seen += 1
+            if fault.seen == fault.count:
+                _strike(fault.action, name)
+
+
+def _trace(file: str, name: str) -> None:
+    with open(file, "a", encoding="utf-8") as trace:  # noqa: PTH123 (no pathlib on the way to `gov --help`)
+        trace.write(f"{name}\n")
+
+
+def _strike(action: str, name: str) -> None:
+    if action == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    if action == "tree":
+        _kill_children()
+    numbers = {"kill": signal.SIGKILL, "tree": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+    os.kill(os.getpid(), numbers[action])
+
+
+def _kill_children() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
