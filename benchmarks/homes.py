@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.kit.governed import Governed
 from tests.kit.repos import git, make_pack
 
-from comfygov.model.state import Baseline, PackHealth, Plugin, Registry
+from comfygov.model.state import Baseline, Head, PackHealth, Plugin, Registry
 from comfygov.model.tx import (
     Difference,
     Gate,
@@ -100,7 +100,7 @@ def _write_snapshots(context: Context, state: State) -> None:
     while meta.number < SNAPSHOTS:
         previous = meta.id
         meta = context.snapshots.create(state, Origin("promote_post", node_id="pack-00"), previous)
-    context.snapshots.write_head(meta, previous)
+    context.snapshots.write_head(Head(meta.id, meta.generation, meta.created_at, previous))
     commit.materialise(context.home, context.git, state)
 
 

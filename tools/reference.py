@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from comfygov.cli.entry import COMMANDS, gov
+from comfygov.envs.condition import Known
 from comfygov.envs.generation import Seal
 from comfygov.errors import Code
 from comfygov.model import config, state, tx
@@ -32,6 +33,7 @@ FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("state/run.json", state.RunRecord),
     ("state/materialising.json", state.Pending),
     ("state/home.lock", state.LockHolder),
+    ("state/environments.json (of each generation)", Known),
     (".venvs/ID/comfygov-generation.json", Seal),
 )
 

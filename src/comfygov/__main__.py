@@ -14,12 +14,15 @@ def _end_in_order(number: int, _frame: object) -> None:
 
 def main() -> None:
     """Run `gov` and end at once: taking the interpreter apart would cost 10 ms of every call."""
-    from comfygov.cli.entry import run
-
     # A trial's ComfyUI is ended on the way out; the default action would leave it running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_in_order)
-    exit_code = run(sys.argv[1:])
+    try:
+        from comfygov.cli.entry import run
+
+        exit_code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before the command began, or a second one on its way out
+        exit_code = 130
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

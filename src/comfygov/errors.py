@@ -40,6 +40,8 @@ class Code(Enum):
     BAD_REQUIREMENTS = ("bad_requirements", EXIT_NO_SOLUTION)
     NO_SOLUTION = ("no_solution", EXIT_NO_SOLUTION)
     BUILD_FAILED = ("build_failed", EXIT_REFUSED)
+    DRIFT = ("drift", EXIT_DRIFT)
+    AUDIT_BROKEN = ("audit_broken", EXIT_DRIFT)
     ENVIRONMENT_DAMAGED = ("environment_damaged", EXIT_DRIFT)
     RUNNING = ("running", EXIT_REFUSED)
     NOT_RUNNING = ("not_running", EXIT_REFUSED)

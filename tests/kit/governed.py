@@ -132,8 +132,9 @@ class Governed:
 
     def world(self) -> dict[str, str]:
         """Everything that is production, to be compared before and after."""
-        files = [self.home / name for name in ("pyproject.toml", "uv.lock", "state/plugins.json", "state/head.json")]
+        files = [self.home / name for name in ("pyproject.toml", "uv.lock", "state/plugins.json")]
         found = {str(path.relative_to(self.home)): path.read_text() for path in files}
+        found["head"] = self.head()
         found["link"] = str((self.home / ".venv-prod").readlink())
         found["installed"] = " ".join(sorted(self.installed()))
         for checkout in sorted((self.home / "ComfyUI" / "custom_nodes").iterdir()):

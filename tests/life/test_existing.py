@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from comfygov.ports.comfy_api import ComfyApi, free_port
@@ -54,7 +53,7 @@ def test_trees_that_cannot_be_governed(bare: Governed, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     bare.gov("init", "--comfyui-dir", str(tmp_path / "empty")).failed(1, "is no ComfyUI: main.py")
     bare.gov("init", "--comfyui-dir", str(tmp_path / "nowhere"), "--path", "other").failed(1, "is no ComfyUI")
-    assert json.loads(bare.gov("status", "--json").stdout)["data"]["head"] is None
+    assert not bare.home.exists()
 
 
 def test_two_homes_do_not_govern_one_comfyui(bare: Governed, tmp_path: Path) -> None:

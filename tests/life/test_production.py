@@ -94,7 +94,7 @@ def test_run_refuses_a_damaged_environment_and_repairs_on_request(governed: Gove
     site = next((governed.home / ".venv-prod" / "lib").glob("python3*/site-packages"))
     (site / "intruder-1.0.dist-info").mkdir()
     governed.gov("run", "--detach").failed(3, "intruder", "gov sync")
-    assert governed.json("status")["drift"] == ["environment: + intruder 1.0"]
+    assert "environment: + intruder 1.0" in governed.json("status")["drift"]
     governed.gov("run", "--sync", "--detach", "--", "--port", str(free_port())).ok()
     governed.gov("stop").ok()
     assert governed.installed() == {"basis-1.0"}
@@ -203,7 +203,7 @@ def test_a_restart_that_fails_undoes_the_change(governed: Governed) -> None:
         (governed.home / "spoil").touch()
         governed.gov("tx", "promote", "2", "--restart").failed(1, "production is again what")
         after = governed.world()
-        assert {**after, "state/head.json": ""} == {**before, "state/head.json": ""}
+        assert {**after, "head": ""} == {**before, "head": ""}
         assert governed.json("status")["running"] is not None
         assert governed.json("tx", "inspect", "2")["transaction"]["status"] == "promote_failed"
     finally:

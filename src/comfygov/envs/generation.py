@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from comfygov.envs import record
+from comfygov.envs import condition, locked, record
 from comfygov.errors import Code, GovError
 from comfygov.ports import clock, faults, fs
 
@@ -73,9 +73,11 @@ def _sha256(path: Path) -> str:
 class Generations:
     """The environments of one home."""
 
-    def __init__(self, root: Path, uv: Callable[[], Uv]) -> None:
-        """`uv` is asked for when something is to be built: looking needs none."""
+    def __init__(self, root: Path, memory: Path, uv: Callable[[], Uv]) -> None:
+        """`uv` is asked for when something is to be built: looking needs none. `memory` is a file for
+        verdicts on environments, which may be lost."""
         self.root = root
+        self._memory = memory
         self._uv = uv
 
     def path(self, generation: str) -> Path:
@@ -107,16 +109,23 @@ class Generations:
         target.parent.mkdir(parents=True, exist_ok=True)
         with fs.explained(target):
             if base is not None and self._is_usable(base, python):
-                fs.hardlink_tree(self.path(base), target, skip=_NOT_LINKED)
+                self._link_base(self.path(base), target)
             else:
                 self._uv().make_venv(target, python.path)
         faults.point("generation.begun")
 
     def _is_usable(self, base: str, python: Interpreter) -> bool:
         """A base is copied, so damage to it would be copied too."""
-        if not self.exists(base) or self.seal_of(base).python != python.path:
-            return False
-        return not self.quick_problems(base) and not record.check(self.path(base))
+        return self.is_sound(base) and self.seal_of(base).python == python.path
+
+    def _link_base(self, base: Path, target: Path) -> None:
+        """Hardlinks to what packages of `base` installed, and to nothing that was put there otherwise."""
+        site, known = f"{record.site_packages(base)}/", condition.inherited(base)
+
+        def wanted(path: str) -> bool:
+            return not path.startswith(site) or path in known or "/__pycache__/" in path
+
+        fs.hardlink_tree(base, target, skip=_NOT_LINKED, wanted=wanted)
 
     def complete(self, project: Path, target: Path, python: Interpreter) -> None:
         """Let uv make a begun staging exact, compile what is new, and check the result against RECORD: by
@@ -131,10 +140,12 @@ class Generations:
             new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
             if known and new:
                 bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
-            self._refuse_damage(target, new)
+            self._refuse_damage(target, new, (project / "uv.lock").read_bytes())
 
-    def _refuse_damage(self, target: Path, deep_for: frozenset[str]) -> None:
-        problems = record.check(target, deep_for=deep_for)
+    def _refuse_damage(self, target: Path, deep_for: frozenset[str], uv_lock: bytes | None = None) -> None:
+        problems = condition.frame_problems(target) + record.check(target, deep_for=deep_for)
+        if uv_lock is not None:
+            problems += locked.mismatches(uv_lock, record.freeze(target))
         if problems:
             raise GovError(
                 Code.ENVIRONMENT_DAMAGED,
@@ -143,46 +154,68 @@ class Generations:
                 tuple(problems[:20]),
             )
 
-    def seal(self, staged: Path, generation: str, python: Interpreter) -> None:
-        """Check `staged` once more and rename it to its name: from now on it does not change."""
-        if self.exists(generation):
+    def seal(self, staged: Path, generation: str, python: Interpreter, *, anew: bool = False) -> None:
+        """Check `staged` once more and rename it to its name: from now on it does not change. A damaged
+        generation of that name, or with `anew` any, gives way to it."""
+        if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
         self._refuse_damage(staged, frozenset())
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
+        aside = self.root / f".{generation}.{os.getpid()}.damaged"
         with fs.explained(staged):
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
             fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
-            fs.remove_tree(self.path(generation))
             faults.point("generation.marked")
             self.root.mkdir(parents=True, exist_ok=True)
+            fs.remove_tree(aside)
+            if self.path(generation).exists():
+                self.path(generation).rename(aside)
+                faults.point("generation.aside")
             staged.rename(self.path(generation))
             fs.fsync_directory(self.root)
         faults.point("generation.sealed")
+        self.remember(generation, [])
+        fs.remove_tree(aside)
 
-    def build(self, project: Path, generation: str, python: Interpreter, base: str | None) -> None:
-        """Make generation `generation` unless it is there; an unsealed rest of a killed build is remade."""
-        if self.exists(generation):
+    def build(
+        self, project: Path, generation: str, python: Interpreter, base: str | None, *, anew: bool = False
+    ) -> None:
+        """Make generation `generation` unless a sound one is there; a failure leaves what there was."""
+        if not anew and self.is_sound(generation):
             return
         staging = self.root / f".{generation}.{os.getpid()}.staging"
         self.stage(project, staging, python, base)
-        self.seal(staged=staging, generation=generation, python=python)
+        self.seal(staging, generation, python, anew=anew)
 
-    def rebuild(self, project: Path, generation: str, python: Interpreter) -> None:
-        """Make a damaged generation anew and put it in the old one's place; a failure leaves the old one."""
-        staging = self.root / f".{generation}.{os.getpid()}.staging"
-        self.stage(project, staging, python, None)
-        damaged = self.root / f".{generation}.{os.getpid()}.damaged"
-        fs.remove_tree(damaged)
-        if self.path(generation).exists():
-            self.path(generation).rename(damaged)
-        faults.point("generation.aside")
-        self.seal(staged=staging, generation=generation, python=python)
-        fs.remove_tree(damaged)
+    def closely(self, generation: str, *, deep: bool = False) -> list[str]:
+        """`problems`, but looked at anew and remembered; with `deep` contents are read too."""
+        found = condition.damage(self.path(generation), deep=deep)
+        if found:
+            self.remember(generation, found)
+        return [f"environment: {line}" for line in found]
+
+    def is_sound(self, generation: str) -> bool:
+        return self.exists(generation) and not self.problems(generation)
+
+    def remember(self, generation: str, problems: list[str]) -> None:
+        """Keep what a closer look at a generation found."""
+        path = self.path(generation)
+        condition.Conditions(self._memory).remember(path, path / SEAL_FILE, problems)
 
     def quick_problems(self, generation: str) -> list[str]:
         """Packages that are there and should not be, or should and are not: milliseconds."""
         if not self.exists(generation):
             return [f"the environment {generation} is not there"]
         found = record.difference(self.seal_of(generation).packages, record.freeze(self.path(generation)))
-        return [f"environment: {line}" for line in found.lines()]
+        return [f"environment: {line}" for line in (*condition.frame_problems(self.path(generation)), *found.lines())]
+
+    def problems(self, generation: str) -> list[str]:
+        """All that can be found without reading contents; what was found once is remembered until a folder of
+        the environment changes."""
+        quick = self.quick_problems(generation)
+        if not self.exists(generation):
+            return quick
+        path = self.path(generation)
+        found = condition.Conditions(self._memory).problems(path, path / SEAL_FILE)
+        return list(dict.fromkeys((*quick, *(f"environment: {line}" for line in found))))

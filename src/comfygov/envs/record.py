@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfygov.model.names import canonical
 from comfygov.model.tx import Difference, PackageChange, PackageVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 _HASH_CHUNK_BYTES = 1 << 20
+_SHOWN_FILES = 3
 
 
 def site_packages(environment: Path) -> Path:
@@ -88,13 +90,35 @@ def files_of(environment: Path, names: frozenset[str], suffix: str) -> Iterator[
 
 def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:
     """Compare every installed file with its RECORD: sizes, and sha256 too for the packages named in
-    `deep_for` (None: for all). Returns one line for each file that is missing or different."""
-    problems: list[str] = []
-    site = site_packages(environment)
-    for name, version, path in sorted(dist_infos(environment)):
-        deep = deep_for is None or name in deep_for
-        problems += [f"{name} {version}: {line}" for line in _check_package(str(site), path, deep=deep)]
-    return problems
+    `deep_for` (None: for all). Returns a line for each file that is missing or different; of a package
+    with many the first three are named and the others counted."""
+    site = str(site_packages(environment))
+    packages = sorted(dist_infos(environment))
+
+    def look(package: tuple[str, str, str]) -> list[str]:
+        name, _, path = package
+        return _check_package(site, path, deep=deep_for is None or name in deep_for)
+
+    reads_no_content = deep_for is not None and not deep_for
+    found = [look(package) for package in packages] if reads_no_content else _in_parallel(look, packages)
+    return [
+        f"{name} {version}: {line}"
+        for (name, version, _), lines in zip(packages, found, strict=True)
+        for line in _abridged(lines)
+    ]
+
+
+def _in_parallel(look: Callable[[T], list[str]], packages: list[T]) -> list[list[str]]:
+    """Hashing lets go of the interpreter: as many threads as cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(look, packages))
+
+
+def _abridged(lines: list[str]) -> list[str]:
+    more = len(lines) - _SHOWN_FILES
+    return [*lines[:_SHOWN_FILES], f"and {more} more files"] if more > 0 else lines
 
 
 def _check_package(site: str, dist_info: str, *, deep: bool) -> list[str]:
@@ -121,8 +145,23 @@ def _check_files(site: str, rows: list[tuple[str, str, str]], *, deep: bool) -> 
             yield f"{file} differs from its RECORD"
 
 
+def named_files(environment: Path) -> Iterator[str]:
+    """Every path that some RECORD names, relative to site-packages, with or without a digest."""
+    for _, _, path in dist_infos(environment):
+        try:
+            text = Path(path, "RECORD").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        yield from (row[0] for row in _all_rows(text))
+
+
 def _rows(record: str) -> Iterator[tuple[str, str, str]]:
     """Rows that name a digest; others (RECORD itself, bytecode) may change."""
+    # Some wheels list bytecode; ours replaces it.
+    return (row for row in _all_rows(record) if row[1] and not row[0].endswith(".pyc"))
+
+
+def _all_rows(record: str) -> Iterator[tuple[str, str, str]]:
     if '"' in record:
         import csv
 
@@ -130,8 +169,7 @@ def _rows(record: str) -> Iterator[tuple[str, str, str]]:
     else:
         rows = [tuple(line.rsplit(",", 2)) for line in record.splitlines()]
     for row in rows:
-        # Some wheels list bytecode; ours replaces it.
-        if len(row) == 3 and row[1] and not row[0].endswith(".pyc"):
+        if len(row) == 3:
             yield row[0], row[1], row[2]
 
 

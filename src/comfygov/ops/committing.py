@@ -64,6 +64,10 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
     """Start the ComfyUI that was stopped for the change; one that does not come up undoes the change."""
     try:
         production.start_again(context, running)
+    except KeyboardInterrupt:
+        now = context.snapshots.require_head().snapshot
+        message = f"interrupted while ComfyUI started again, so it is stopped; production is {now}"
+        raise GovError(Code.INTERRUPTED, message, "gov run --detach") from None
     except (GovError, OSError) as error:
         if before is None:
             raise
@@ -106,7 +110,7 @@ def keep_hand_edits(context: Context) -> None:
         return
     for name, data in context.snapshots.read(head.snapshot).truth().items():
         path = context.home.truth_path(name)
-        if path.is_file() and path.read_bytes() != data:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() != data:
             kept = context.home.state / "rescued" / clock.now().replace(":", "") / name
             fs.write_atomic(kept, path.read_bytes())
             context.progress.warn(f"{name} was edited by hand; your version is in {context.home.relative(kept)}")
@@ -119,13 +123,14 @@ def retain(context: Context, keep: frozenset[str]) -> None:
     transaction that may still be promoted. The change is committed: a failure here is a warning.
     """
     try:
-        for name in _excess(context, keep):
+        for name in excess(context, keep):
             context.snapshots.delete(name)
     except (OSError, GovError) as error:
         context.progress.warn(f"old snapshots could not be removed: {error}")
 
 
-def _excess(context: Context, keep: frozenset[str]) -> list[str]:
+def excess(context: Context, keep: frozenset[str]) -> list[str]:
+    """The oldest snapshots that retention gives up."""
     head = context.snapshots.require_head()
     running = production.running(context)
     needed = {*keep, head.snapshot, head.previous, running.snapshot if running else None}

@@ -90,7 +90,7 @@ class Context:
     def generations(self) -> Generations:
         from comfygov.envs.generation import Generations
 
-        return Generations(self.home.venvs, lambda: self.uv)
+        return Generations(self.home.venvs, self.home.state / "environments.json", lambda: self.uv)
 
     @cached_property
     def interpreter(self) -> Interpreter:
@@ -117,15 +117,22 @@ def open_home(given: str | None, command: str, progress: Progress) -> Context:
 @contextmanager
 def changing(context: Context) -> Iterator[None]:
     """Hold the home's lock for the block; first finish what a dead command left behind."""
+    from comfygov.ops import claims, gc_cache
     from comfygov.truth import commit
 
     with lock.exclusive(context.home.lock_file, context.command, LOCK_WAIT_SECONDS):
         faults.point("lock.held")
+        if not lock.works(context.home.lock_file):
+            where = f"locks do nothing on the file system of {context.home.root}"
+            context.progress.warn(f"{where}: never run two changing commands at once, or move the home to a local disk")
+        if context.snapshots.head() is not None:
+            claims.claim(context)
+            gc_cache.remember_home(context.home.root.absolute())
         said = commit.finish_pending(context.truth)
         if said:
             context.progress.note(said)
         _close_dead_transactions(context)
-        _note_promotion(context)
+        note_promotion(context)
         yield
 
 
@@ -154,7 +161,7 @@ def _close_dead_transactions(context: Context) -> None:
         context.progress.note(f"transaction {tx.txid} is marked as failed: its process had ended")
 
 
-def _note_promotion(context: Context) -> None:
+def note_promotion(context: Context) -> None:
     """A promote that died between its commit point and its record: head says that it happened."""
     head = context.snapshots.head()
     meta = context.snapshots.meta(head.snapshot) if head else None

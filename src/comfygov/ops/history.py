@@ -11,7 +11,7 @@ from comfygov.envs.record import difference
 from comfygov.errors import Code, GovError
 from comfygov.model.state import ComfyUIPin, Plugin, SnapshotMeta
 from comfygov.model.tx import Difference
-from comfygov.ops import committing, sync
+from comfygov.ops import committing, production, sync
 from comfygov.ops.context import changing
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import audit, commit
@@ -133,6 +133,10 @@ def rollback(context: Context, text: str, *, restart: bool, reason: str) -> Roll
             if drifted:
                 message = f"production is {target} already, but the disk is not what it says"
                 raise GovError(Code.ENVIRONMENT_DAMAGED, message, "gov sync", drifted)
+            running = production.running(context)
+            if restart and running is not None:
+                production.stop(context)
+                production.start_again(context, running)
             return RollbackResult(
                 target, None, context.snapshots.meta(head.snapshot), found, changed=False, seconds=_since(started)
             )

@@ -9,7 +9,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
-from comfygov.ops import committing, locking, sync, trying
+from comfygov.ops import claims, committing, locking, sync, trying
 from comfygov.ops.context import Context, changing, open_home, work_directory
 from comfygov.ops.init_settings import InitRequest, refuse_late_changes, wanted_settings
 from comfygov.ports import clones, faults, fs
@@ -18,7 +18,7 @@ from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import checkouts, settings
-from comfygov.truth.home import Home, is_home, refuse_source_checkout
+from comfygov.truth.home import is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -67,11 +67,26 @@ def _prepare(root: Path, request: InitRequest, command_line: str, progress: Prog
     if (root / "config.toml").exists():
         settings.read_config(root / "config.toml")
     changes = wanted_settings(request)
+    _refuse_comfyui(root, request)
     with fs.explained(root):
         (root / "state").mkdir(parents=True, exist_ok=True)
         settings.update_config(root / "config.toml", changes)
     faults.point("init.settings")
     return open_home(str(root), command_line, progress)
+
+
+def _refuse_comfyui(root: Path, request: InitRequest) -> None:
+    """What speaks against the ComfyUI that is named is said before anything is written."""
+    if request.ref and request.comfyui_dir:
+        raise GovError(
+            Code.USAGE,
+            "--ref does not go with --comfyui-dir",
+            f"git -C {request.comfyui_dir} checkout {request.ref}, then the same init without --ref",
+        )
+    if request.comfyui_dir:
+        tree = Path(request.comfyui_dir).expanduser().absolute()
+        command.refuse_other_tree(tree)
+        claims.refuse_governed(tree, root)
 
 
 def _refuse_foreign(root: Path) -> None:
@@ -96,7 +111,7 @@ def _repair(context: Context, stages: Stages) -> InitResult:
 def _create(context: Context, request: InitRequest, stages: Stages) -> InitResult:
     with stages.stage("ComfyUI's code"):
         pin = _take_comfyui(context, request)
-        _claim(context)
+        claims.claim(context)
     faults.point("init.code")
     with stages.stage("lock"):
         work = work_directory(context, _INIT_WORK)
@@ -128,10 +143,7 @@ def _first_boot(context: Context, state: State, request: InitRequest) -> State:
 def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     """An existing tree as it is, else a clone of the repository at the ref."""
     tree, git = context.home.comfyui, context.git
-    if request.ref and request.comfyui_dir:
-        raise GovError(
-            Code.USAGE, "--ref does not go with --comfyui-dir", f"git -C {tree} checkout {request.ref}, then init"
-        )
+    claims.refuse_governed(tree, context.home.root)
     if tree.exists() and (request.repo or request.ref):
         return _take_again(context, request.repo or git.origin(tree), request.ref)
     if tree.exists() or request.comfyui_dir:
@@ -160,22 +172,6 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     return ComfyUIPin(source.public, request.ref, commit)
 
 
-def _claim(context: Context) -> None:
-    """Write into ComfyUI's .git which home governs it: two would undo each other's changes."""
-    mark, root = context.home.comfyui / ".git" / "comfygov-home", context.home.root
-    other = Path(mark.read_text(encoding="utf-8").strip()) if mark.is_file() else root
-    if other != root and is_home(other) and _comfyui_of(other).resolve() == context.home.comfyui.resolve():
-        raise GovError(
-            Code.ALREADY_EXISTS, f"{context.home.comfyui} is governed by {other} already", f"gov status --home {other}"
-        )
-    if mark.parent.is_dir():
-        fs.write_if_changed(mark, f"{root}\n".encode())
-
-
-def _comfyui_of(root: Path) -> Path:
-    return Home(root, settings.read_config(root / "config.toml")).comfyui
-
-
 def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
     """The tree of an init that did not finish: the same repository, at the ref that is wanted now."""
     tree, git, source = context.home.comfyui, context.git, parse_source(repo, Path.cwd())
@@ -183,7 +179,7 @@ def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
         raise GovError(
             Code.ALREADY_EXISTS,
             f"{tree} is a clone of {git.origin(tree) or 'something else'}",
-            f"remove it: rm -r {tree}",
+            f"remove it: rm -r {tree}" if tree.is_relative_to(context.home.root) else "leave --repo out to take it",
         )
     git.fetch(source, ref)
     commit = git.resolve(source, ref)

@@ -9,6 +9,7 @@ import msgspec
 
 from comfygov.envs.generation import generation_id
 from comfygov.errors import Code, GovError
+from comfygov.ops import production
 from comfygov.ports import fs
 from comfygov.truth import declaration
 from comfygov.truth.snapshots import State
@@ -85,12 +86,13 @@ def identify(context: Context, directory: Path, uv_lock: bytes) -> str:
 
 
 def ensure_generation(context: Context, state: State, base: str | None, *, rebuild: bool = False) -> None:
-    """Build the environment of `state` unless it is there; needs no network when it is.
+    """Build the environment of `state` unless a sound one is there; needs no network when it is.
 
     With `rebuild` it is made anew in any case, and then put in the place of the one that is there.
     """
-    if context.generations.exists(state.generation) and not rebuild:
+    if context.generations.is_sound(state.generation) and not rebuild:
         return
+    refuse_under_running(context, state.generation)
     directory = context.home.work / f"build-{os.getpid()}"
     fs.remove_tree(directory)
     directory.mkdir(parents=True)
@@ -104,9 +106,15 @@ def ensure_generation(context: Context, state: State, base: str | None, *, rebui
                 f"({context.interpreter.version}) or a local wheel is not the one it was made with",
                 "name the right Python under [python] interpreter in config.toml",
             )
-        if rebuild:
-            context.generations.rebuild(directory, state.generation, context.interpreter)
-        else:
-            context.generations.build(directory, state.generation, context.interpreter, base)
+        base = None if rebuild else base
+        context.generations.build(directory, state.generation, context.interpreter, base, anew=rebuild)
     finally:
         fs.remove_tree(directory)
+
+
+def refuse_under_running(context: Context, generation: str) -> None:
+    """A damaged environment is built anew, but never under a ComfyUI that runs from it."""
+    running = production.running(context)
+    if running is not None and running.generation == generation and context.generations.exists(generation):
+        message = f"ComfyUI (pid {running.pid}) runs from the damaged environment {generation} that is to be rebuilt"
+        raise GovError(Code.RUNNING, message, "gov stop")

@@ -12,7 +12,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import RunRecord
-from comfygov.ports import clock, identity, process
+from comfygov.ports import clock, faults, identity, process
 from comfygov.truth import store
 
 if TYPE_CHECKING:
@@ -244,4 +244,5 @@ def _forget(context: Context, run_id: str) -> None:
 def start_again(context: Context, record: RunRecord) -> Started:
     """Start with the arguments that the person gave then; it runs detached now."""
     launched = launch(context, record.args, detach=True)
+    faults.point("restart.launched")
     return until_ready(context, launched, context.config.tx.timeout_seconds)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ops import production
 from comfygov.ops.context import changing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
@@ -44,7 +45,7 @@ def repair(context: Context) -> SyncResult:
     if running is not None:
         raise GovError(Code.RUNNING, f"ComfyUI runs (pid {running.pid}) with code that is to be repaired", "gov stop")
     if any(line.startswith("environment") for line in found):
-        _rebuild(context, state)
+        locking.ensure_generation(context, state, None, rebuild=True)
     else:
         locking.ensure_generation(context, state, None)
     if found:
@@ -55,37 +56,26 @@ def repair(context: Context) -> SyncResult:
     return SyncResult(head.snapshot, tuple(found))
 
 
-def _rebuild(context: Context, state: State) -> None:
-    """Build a damaged generation anew, but never under a ComfyUI that runs from it."""
-    from comfygov.ops import locking
-
-    running = production.running(context)
-    if running is not None and running.generation == state.generation:
-        message = f"ComfyUI (pid {running.pid}) runs from the environment that is to be rebuilt"
-        raise GovError(Code.RUNNING, message, "gov stop first")
-    locking.ensure_generation(context, state, None, rebuild=True)
-
-
 def drift(context: Context, state: State, *, thorough: bool) -> list[str]:
-    """Where the disk is not what head says. `thorough` also compares file sizes with RECORD."""
-    found: list[str] = []
-    for name, data in state.truth().items():
-        path = context.home.truth_path(name)
-        if not path.is_file() or path.read_bytes() != data:
-            found.append(f"{name}: differs from head")
-    found += context.generations.quick_problems(state.generation)
-    if thorough and context.generations.exists(state.generation):
-        found += _damaged_files(context, state.generation)
+    """Where the disk is not what head says. `thorough` looks at each file of the environment, whatever is
+    remembered of it."""
+    found = [f"{name}: differs from head" for name in edited_truth(context, state)]
+    generations = context.generations
+    found += generations.problems(state.generation)
+    if thorough and generations.exists(state.generation):
+        found += [line for line in generations.closely(state.generation) if line not in found]
     link = context.home.production_link
     if not link.is_symlink() or os.path.realpath(link) != str(context.home.venvs.resolve() / state.generation):
         found.append(f"{link.name}: does not point to {state.generation}")
     return found + _code_drift(context, state)
 
 
-def _damaged_files(context: Context, generation: str) -> list[str]:
-    from comfygov.envs import record
-
-    return [f"environment: {line}" for line in record.check(context.generations.path(generation))]
+def edited_truth(context: Context, state: State) -> Iterator[str]:
+    """Names of truth files that are not what head says. A link is none of them, whatever it leads to."""
+    for name, data in state.truth().items():
+        path = context.home.truth_path(name)
+        if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
+            yield name
 
 
 def _code_drift(context: Context, state: State) -> list[str]:

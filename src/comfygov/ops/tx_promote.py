@@ -10,8 +10,8 @@ import msgspec
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion, Transaction
-from comfygov.ops import committing, smoke, trying, tx_run, tx_trial
-from comfygov.ops.context import changing, discard_work
+from comfygov.ops import committing, locking, smoke, trying, tx_run, tx_trial
+from comfygov.ops.context import changing, discard_work, note_promotion
 from comfygov.ports import faults, fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
@@ -199,9 +199,10 @@ def _seal_candidate(context: Context, tx: Transaction, proposed: State) -> None:
         and record.freeze(candidate) == tx.post_freeze
         and tx.observed.environment_changes.empty()
     )
-    if context.generations.exists(proposed.generation):
+    if context.generations.is_sound(proposed.generation):
         return
-    if usable and candidate is not None:
+    locking.refuse_under_running(context, proposed.generation)
+    if usable and candidate is not None and not candidate.is_symlink():
         context.generations.seal(candidate, proposed.generation, context.interpreter)
     else:
         base = context.snapshots.require_head().generation
@@ -227,6 +228,7 @@ def _record_failure(context: Context, tx: Transaction, error: BaseException) -> 
     """`promote_failed`, unless it had been committed already, or was only refused as things are now."""
     head = context.snapshots.head()
     if head is not None and context.snapshots.meta(head.snapshot).txid == tx.txid:
+        note_promotion(context)
         return
     if isinstance(error, GovError) and error.code in _REFUSALS:
         return

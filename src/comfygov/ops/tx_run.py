@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Logs, Transaction
 from comfygov.ops.context import Context, changing, discard_work
@@ -108,7 +107,7 @@ def _record(context: Context, txid: str, base_id: str, base: State, plugin: Plug
         base_snapshot=base_id,
         source_commit=plugin.commit,
         source_ref=plugin.ref,
-        pre_freeze=record.freeze(context.generations.path(base.generation)),
+        pre_freeze=context.generations.seal_of(base.generation).packages,
         declared=tuple(declared.requirements),
         rejected=tuple(declared.rejected),
         logs=_logs(context, txid),

@@ -114,7 +114,7 @@ def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | Non
     generations, read_only = trial.context.generations, _sandbox(trial).protects_environment
     if links is not None:
         links.result()
-    if generations.exists(proposed.generation) and read_only:
+    if read_only and generations.is_sound(proposed.generation):
         fs.remove_tree(trial.candidate)
         trial.candidate.parent.mkdir(parents=True, exist_ok=True)
         trial.candidate.symlink_to(generations.path(proposed.generation))

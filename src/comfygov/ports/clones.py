@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import fs
 from comfygov.ports.git import Git, Source, parse_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_SUBMODULE_DEPTH = 5
 
@@ -99,3 +103,12 @@ def place_submodules(git: Git, source: Source, repository: Path, commit: str, ta
             git.borrow(inside, git.cache_of(sub_source), sub_commit)
             git.keep_own_commit(inside, git.cache_of(sub_source))
             git.checkout(inside, sub_commit)
+
+
+def caches_of(git: Git, source: Source, commit: str, depth: int = 0) -> Iterator[Path]:
+    """The cache repositories that hold `commit` of `source` and its submodules."""
+    repository = git.cache_of(source)
+    yield repository
+    if depth < MAX_SUBMODULE_DEPTH and git.has_commit(source, commit):
+        for _, url, sub_commit in git.submodules(repository, commit):
+            yield from caches_of(git, submodule_source(source, url), sub_commit, depth + 1)

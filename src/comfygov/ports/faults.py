@@ -43,6 +43,7 @@ POINTS: dict[str, str] = {
     "trial.prepared": "environment and tree of a trial are there",
     "trial.booted": "ComfyUI answers in a trial",
     "promote.sealed": "what was tried is a generation",
+    "restart.launched": "ComfyUI is started again and does not answer yet",
     "promote.committed": "a promote is committed and its record does not say so yet",
     "purge.begun": "a pack is removed, its folder is about to go",
     "gc.removing": "something unused is about to go",

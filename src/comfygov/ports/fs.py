@@ -136,9 +136,21 @@ def link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def hardlink_tree(source: Path, target: Path, *, skip: frozenset[str] = frozenset()) -> None:
-    """Make `target` a tree of hardlinks to `source`; names in `skip` are left out at the top level."""
-    _each_entry(source, target, skip, link_or_copy)
+def hardlink_tree(
+    source: Path,
+    target: Path,
+    *,
+    skip: frozenset[str] = frozenset(),
+    wanted: Callable[[str], bool] = lambda _path: True,
+) -> None:
+    """Make `target` a tree of hardlinks to `source`; names in `skip` are left out at the top level, and files
+    that are not `wanted` everywhere."""
+
+    def link(from_file: str, to_file: str) -> None:
+        if wanted(from_file):
+            link_or_copy(from_file, to_file)
+
+    _each_entry(source, target, skip, link)
 
 
 def unshare_tree(path: Path) -> None:

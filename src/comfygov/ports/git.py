@@ -161,7 +161,9 @@ class Git:
 
     def keep(self, source: Source, commit: str) -> None:
         """Hold `commit` in the cache whatever happens upstream."""
-        self._check(["update-ref", f"refs/comfygov/keep/{commit}", commit], self.cache_of(source))
+        repository = self.cache_of(source)
+        self._check(["update-ref", f"refs/comfygov/keep/{commit}", commit], repository)
+        os.utime(repository)  # it is in use: `gov gc` looks at this
 
     def has_commit(self, source: Source, commit: str) -> bool:
         repository = self.cache_of(source)

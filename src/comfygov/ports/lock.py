@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_SECONDS = 0.05
+# What flock(2) says where there are no locks; `works` tells.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def holder(path: Path) -> LockHolder | None:
@@ -39,7 +42,7 @@ def holder(path: Path) -> LockHolder | None:
 def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
     """Hold the lock for the block; wait at most `wait_seconds` for it, then raise `busy`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         _acquire(descriptor, path, wait_seconds)
         process.held_open.add(descriptor)
@@ -52,6 +55,20 @@ def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
         process.held_open.discard(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def works(path: Path) -> bool:
+    """False where the file system grants one lock twice, or none (some network and FUSE file systems)."""
+    try:
+        first, second = (os.open(path, os.O_RDONLY) for _ in range(2))
+    except FileNotFoundError:
+        return True
+    try:
+        # Two descriptions of one file are two strangers to the kernel.
+        return not _try_lock(first) or not _try_lock(second)
+    finally:
+        os.close(first)
+        os.close(second)
 
 
 def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
@@ -67,6 +84,9 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
 
 

@@ -128,6 +128,7 @@ class Uv:
 
     def sync(self, project: Path, environment: Path, *, compile_bytecode: bool) -> None:
         """Bring the staging directory `environment` to exactly what `project/uv.lock` says."""
+        _refuse_base_python(environment)
         arguments = ["sync", "--project", str(project), "--frozen", "--exact", "--all-groups", "--no-install-project"]
         done = self._run(
             [*arguments, "--compile-bytecode"] if compile_bytecode else arguments,
@@ -156,6 +157,19 @@ class Uv:
         return done.stdout.split()[1] if done.exit_code == 0 else "unknown"
 
 
+def _refuse_base_python(environment: Path) -> None:
+    """uv installs into the Python that it finds at `bin/python`. Where the frame of the environment is damaged
+    that is the Python of the system, with all that is installed there."""
+    python = environment / "bin" / "python"
+    done = process.run([str(python), "-I", "-c", "import sys; print(sys.prefix)"], timeout_seconds=30)
+    if done.exit_code != 0 or Path(done.stdout.strip() or "/").resolve() != environment.resolve():
+        raise GovError(
+            Code.ENVIRONMENT_DAMAGED,
+            f"{environment} is no environment of its own: its Python answers for {done.stdout.strip() or 'nothing'}",
+            "gov sync",
+        )
+
+
 _INTERPRETER_FACTS = """
 import json, os, platform, sys, sysconfig
 print(json.dumps({
@@ -172,7 +186,11 @@ print(json.dumps({
 
 def inspect_interpreter(path: str) -> Interpreter:
     """Ask the Python at `path` what it is; a shim that cannot run is an error here, not later."""
-    done = process.run([path, "-I", "-c", _INTERPRETER_FACTS], timeout_seconds=30)
+    try:
+        done = process.run([path, "-I", "-c", _INTERPRETER_FACTS], timeout_seconds=30)
+    except GovError as error:
+        error.hint = "name another with --python PATH"
+        raise
     if done.exit_code != 0:
         raise GovError(
             Code.NOT_FOUND,

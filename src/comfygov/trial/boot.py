@@ -185,7 +185,9 @@ def read_log(plan: BootPlan) -> str:
 
 
 def tail(log: Path) -> tuple[str, ...]:
-    return tuple(_end_of(log).splitlines()[-_TAIL_LINES:])
+    """The last lines, without ComfyUI's list of model folders, which hides what ended it."""
+    said = [line for line in _end_of(log).splitlines() if not line.startswith("Adding extra search path")]
+    return tuple(said[-_TAIL_LINES:])
 
 
 def _end_of(log: Path) -> str:

@@ -35,6 +35,7 @@ class BytecodeCache:
             _keep(tree, cached, without)
         else:
             shutil.copytree(cached, tree, dirs_exist_ok=True)
+            os.utime(cached)  # it is in use: `gov gc` looks at this
 
 
 def _keep(tree: Path, cached: Path, without: str) -> None:

@@ -57,8 +57,8 @@ def commit(truth: Truth, state: State, origin: Origin, line: AuditEntry, before:
         meta = truth.snapshots.create(state, origin, parent)
         truth.snapshots.write_head(Head(meta.id, meta.generation, clock.now(), parent, line.digest))
         materialise(truth.home, truth.git, state)
-    except Exception:
-        _go_back(truth, head, ids)
+    except BaseException as error:
+        _go_back(truth, head, ids, error)
         raise
     _finish(truth.home, line)
     return Committed(meta, pre)
@@ -80,8 +80,8 @@ def record(truth: Truth, line: AuditEntry, *, make: Origin | None = None, repair
         truth.snapshots.write_head(msgspec.structs.replace(head, audit=line.digest))
         if repair is not None:
             materialise(truth.home, truth.git, repair)
-    except Exception:
-        _go_back(truth, head, ids)
+    except BaseException as error:
+        _go_back(truth, head, ids, error)
         raise
     _finish(truth.home, line)
     return line.after or head.snapshot
@@ -104,13 +104,14 @@ def _in_chain(truth: Truth, line: AuditEntry) -> AuditEntry:
     return audit.chained(line, audit.last_digest(truth.home.audit_file, truth.snapshots.head()))
 
 
-def _go_back(truth: Truth, head: Head | None, made: tuple[str, ...]) -> None:
+def _go_back(truth: Truth, head: Head | None, made: tuple[str, ...], error: BaseException) -> None:
     """Undo a commit that met an error: head as it was, the disk as head says, and nothing of it left.
 
-    A first state has nothing to go back to: it stays, with its marker, for the next command to finish.
+    An interrupt behind the commit point undoes nothing: the state is there, with its marker, for the next
+    command to finish; so does a first state, which has nothing to go back to.
     """
     if truth.snapshots.head() != head:
-        if head is None:
+        if head is None or not isinstance(error, Exception):
             return
         truth.snapshots.write_head(head)
         materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot))

@@ -1,0 +1,148 @@
+"""Is an environment what it was when it was sealed: its frame, its packages, and what nobody put there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.envs import record
+from comfygov.ports import clock, fs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What uv itself puts beside the packages: `uv venv` writes these two, RECORD names neither.
+_FRAME_MODULES = frozenset({"_virtualenv.py", "_virtualenv.pth"})
+_SETTLED_NS = 2_000_000_000
+
+
+def frame_problems(environment: Path) -> list[str]:
+    """What makes an environment none: without its pyvenv.cfg, `bin/python` is the base Python itself, and
+    whoever installs there installs into that."""
+    config = environment / "pyvenv.cfg"
+    try:
+        home = dict(line.split(" = ", 1) for line in config.read_text().splitlines() if " = " in line).get("home")
+    except OSError:
+        return ["pyvenv.cfg is missing"]
+    if home is None:
+        return ["pyvenv.cfg names no Python"]
+    if not os.access(environment / "bin" / "python", os.X_OK):
+        return ["bin/python does not lead to a Python"]
+    return []
+
+
+def damage(environment: Path, *, deep: bool = False) -> list[str]:
+    """The frame, files that RECORD names and that are missing or of another size (with `deep`: of other
+    content), and what lies there and belongs to no package."""
+    problems = frame_problems(environment)
+    problems += record.check(environment, deep_for=None if deep else frozenset())
+    return problems + [f"{name} belongs to no package" for name in sorted(_foreign(environment))]
+
+
+def _foreign(environment: Path) -> Iterator[str]:
+    """Top-level entries of site-packages that no RECORD names."""
+    site = record.site_packages(environment)
+    known = {name.split("/", 1)[0] for name in record.named_files(environment)}
+    for entry in os.listdir(site) if site.is_dir() else ():
+        if entry not in known | _FRAME_MODULES and not entry.endswith(".dist-info") and _holds_files(site / entry):
+            yield entry
+
+
+def _holds_files(path: Path) -> bool:
+    """Bytecode alone, which a removed package may leave, is nothing that Python would load."""
+    if path.is_symlink() or not path.is_dir():
+        return True
+    return any(files and Path(folder).name != "__pycache__" for folder, _, files in os.walk(path))
+
+
+def inherited(environment: Path) -> set[str]:
+    """The files below site-packages that a new environment may take over: those that RECORD names."""
+    site = record.site_packages(environment)
+    return {f"{site}/{name}" for name in (*record.named_files(environment), *_FRAME_MODULES)}
+
+
+class Known(msgspec.Struct):
+    """What was found in a sealed environment; it may be lost. `folders` is the mtime of each: a file that comes,
+    goes or is replaced changes one."""
+
+    sealed: tuple[int, int]
+    folders: dict[str, int]
+    problems: list[str]
+
+
+class Conditions:
+    """The verdicts on environments, remembered until a folder changes: 5 000 folders are looked at in the time
+    in which 40 000 files are not. A write into a file in place changes no folder: only a closer look sees that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def problems(self, environment: Path, seal: Path) -> list[str]:
+        """`damage` of a sealed environment, from memory while nothing was moved there."""
+        known = self._load()
+        stamp = _stamp(seal)
+        entry = known.get(environment.name)
+        if entry is not None and entry.sealed == stamp and _same(environment, entry.folders):
+            return frame_problems(environment) or entry.problems
+        folders = _folders(environment)
+        found = damage(environment)
+        if not _is_young(folders):
+            self._save({**known, environment.name: Known(stamp, folders, found)})
+        return found
+
+    def remember(self, environment: Path, seal: Path, problems: list[str]) -> None:
+        """What a closer look found; it counts until a folder changes or the environment is built anew."""
+        folders = _folders(environment)
+        if problems or not _is_young(folders):
+            self._save({**self._load(), environment.name: Known(_stamp(seal), folders, problems)})
+
+    def _load(self) -> dict[str, Known]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Known])
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+    def _save(self, known: dict[str, Known]) -> None:
+        there = {name: entry for name, entry in known.items() if (self._path.parent.parent / ".venvs" / name).is_dir()}
+        try:
+            fs.write_atomic(self._path, msgspec.json.encode(there))
+        except OSError:
+            return  # a read-only or full home can still be looked at
+
+
+def _stamp(seal: Path) -> tuple[int, int]:
+    facts = seal.stat()
+    return (facts.st_ino, facts.st_mtime_ns)
+
+
+def _same(environment: Path, folders: dict[str, int]) -> bool:
+    root = str(environment)
+    try:
+        return all(os.stat(f"{root}/{name}").st_mtime_ns == mtime for name, mtime in folders.items())  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def _is_young(folders: dict[str, int]) -> bool:
+    """A folder that changed just now can change again within the same tick of the file system's clock."""
+    return clock.wall_seconds() * 1e9 - max(folders.values(), default=0) < _SETTLED_NS
+
+
+def _folders(environment: Path) -> dict[str, int]:
+    """Relative path -> mtime of every folder but those of bytecode, which comes and goes."""
+    root = str(environment)
+    found: dict[str, int] = {}
+    pending = [""]
+    while pending:
+        name = pending.pop()
+        found[name] = os.stat(f"{root}/{name}").st_mtime_ns  # noqa: PTH116
+        with os.scandir(f"{root}/{name}") as entries:
+            pending += [
+                f"{name}/{entry.name}" if name else entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__"
+            ]
+    return found

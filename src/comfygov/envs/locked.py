@@ -1,0 +1,60 @@
+"""What a uv.lock says must be installed, so that an environment can be held against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def mismatches(uv_lock: bytes, installed: tuple[str, ...]) -> list[str]:
+    """Where `installed` (lines of a freeze) is not what the lock asks for; empty when it is.
+
+    A package that only a marker asks for may be there or not: the resolver has judged the marker.
+    """
+    from comfygov.ports import toml
+
+    packages: list[dict[str, Any]] = toml.loads(uv_lock.decode()).get("package", [])
+    versions: dict[str, set[str]] = {}
+    for package in packages:
+        versions.setdefault(package["name"], set()).add(package.get("version", ""))
+    found = dict(line.split(" @ ")[0].split("==", 1) for line in installed)
+    wrong = [
+        f"{name} {version} is installed and not in the lock"
+        for name, version in sorted(found.items())
+        if not any(_is_version(version, known) for known in versions.get(name, ()))
+    ]
+    return wrong + [f"{name} is in the lock and not installed" for name in sorted(_certain(packages) - found.keys())]
+
+
+def _is_version(installed: str, known: str) -> bool:
+    """A package from a folder or an address may be locked without a version."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return not known or installed == known or Version(installed) == Version(known)
+    except InvalidVersion:
+        return False
+
+
+def _certain(packages: list[dict[str, Any]]) -> set[str]:
+    """Names that the project asks for, directly or through others, without any marker."""
+    by_name = {package["name"]: package for package in packages}
+    roots = [package for package in packages if "virtual" in package.get("source", {})]
+    pending = [edge for root in roots for edge in _asked(root)]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    while pending:
+        edge = pending.pop()
+        key = (edge["name"], tuple(edge.get("extra", ())))
+        if "marker" in edge or key in seen or edge["name"] not in by_name:
+            continue
+        seen.add(key)
+        package = by_name[edge["name"]]
+        pending += package.get("dependencies", [])
+        pending += [
+            inner for extra in key[1] for inner in package.get("optional-dependencies", {}).get(extra, [])
+        ]  # fmt: skip
+    return {name for name, _ in seen}
+
+
+def _asked(root: dict[str, Any]) -> list[dict[str, Any]]:
+    groups = root.get("dev-dependencies", {}).values()
+    return [*root.get("dependencies", []), *(edge for group in groups for edge in group)]

@@ -1,0 +1,157 @@
+"""Damaged environments: seen, never built upon, never made production, and never mistaken for the base Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfygov.ports.comfy_api import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.kit.governed import Governed
+
+
+def production(governed: Governed) -> Path:
+    return Path(os.path.realpath(governed.home / ".venv-prod"))
+
+
+def site(environment: Path) -> Path:
+    return next(environment.glob("lib/python3*/site-packages"))
+
+
+def remove_config(environment: Path) -> None:
+    (environment / "pyvenv.cfg").unlink()
+
+
+def empty_config(environment: Path) -> None:
+    (environment / "pyvenv.cfg").write_text("")
+
+
+def remove_python(environment: Path) -> None:
+    (environment / "bin" / "python").unlink()
+
+
+def lead_python_nowhere(environment: Path) -> None:
+    remove_python(environment)
+    (environment / "bin" / "python").symlink_to("/no/such/python")
+
+
+def remove_package(environment: Path) -> None:
+    shutil.rmtree(site(environment) / "basis")
+
+
+def remove_package_and_record(environment: Path) -> None:
+    remove_package(environment)
+    shutil.rmtree(site(environment) / "basis-1.0.dist-info")
+
+
+def add_path_file(environment: Path) -> None:
+    (site(environment) / "evil.pth").write_text("import os\n")
+
+
+def add_module(environment: Path) -> None:
+    (site(environment) / "intruder").mkdir()
+    (site(environment) / "intruder" / "__init__.py").write_text("")
+
+
+def names_in_base_python() -> set[str]:
+    """What is installed in the Python below all environments: nothing of ours may ever come or go there."""
+    return {path.name for path in Path(sys.base_prefix).glob("lib/python3*/*-packages/*")}
+
+
+DAMAGES = [
+    remove_config,
+    empty_config,
+    remove_python,
+    lead_python_nowhere,
+    remove_package,
+    remove_package_and_record,
+    add_path_file,
+    add_module,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_is_seen_refused_and_repaired_by_building_anew(
+    governed: Governed, damage: Callable[[Path], None]
+) -> None:
+    governed.wheel("extra", "1.0")
+    governed.gov("node", "add", str(governed.pack("other", "extra\n"))).ok()
+    healthy = governed.world()
+    before = names_in_base_python()
+    damage(production(governed))
+
+    assert governed.json("status")["drift"]
+    governed.gov("run", "--detach").failed(3, "gov sync")
+    trial = governed.json("tx", "run", "other")["transaction"]
+    assert [package["name"] for package in trial["diff"]["added"]] == ["extra"]
+    candidate = governed.home / trial["candidate_env"]
+    assert (candidate / "pyvenv.cfg").is_file()
+    assert {p.name for p in site(candidate).glob("*.dist-info")} == {"basis-1.0.dist-info", "extra-1.0.dist-info"}
+    assert not (site(candidate) / "evil.pth").exists()
+    assert names_in_base_python() == before
+
+    governed.gov("sync").ok()
+    assert governed.world() == healthy
+    assert not governed.json("status")["drift"]
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    governed.gov("stop").ok()
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_rollback_never_goes_to_a_damaged_environment(governed: Governed, damage: Callable[[Path], None]) -> None:
+    old, healthy = production(governed), governed.installed()
+    governed.wheel("extra", "1.0")
+    governed.promote_pack("other", "extra\n")
+    damage(old)
+    governed.gov("rollback", "1").ok()
+    assert production(governed) == old
+    assert governed.installed() == healthy
+    assert (site(old) / "basis" / "__init__.py").is_file()
+    assert not governed.json("status")["drift"]
+
+
+def test_promote_onto_a_damaged_environment_builds_it_anew(governed: Governed) -> None:
+    governed.wheel("extra", "1.0")
+    governed.promote_pack("one", "extra\n")
+    second = production(governed)
+    governed.gov("node", "remove", "one").ok()
+    governed.gov("node", "add", str(governed.pack("two", "extra\n"))).ok()
+    txid = governed.json("tx", "run", "two")["transaction"]["txid"]
+    shutil.rmtree(site(second) / "extra")
+    governed.gov("tx", "promote", txid).ok()
+    assert production(governed) == second
+    assert (site(second) / "extra" / "__init__.py").is_file()
+
+
+def test_an_environment_without_network_and_wheels_is_not_replaced_by_half_of_one(governed: Governed) -> None:
+    old = production(governed)
+    governed.wheel("extra", "1.0")
+    governed.promote_pack("other", "extra\n")
+    remove_package(old)
+    shutil.rmtree(governed.root / "uv-cache")
+    shutil.rmtree(governed.wheels)
+    before = governed.world()
+    assert governed.gov("rollback", "1").exit_code in (1, 5)
+    assert governed.world() == before
+
+
+def test_a_verdict_is_remembered_until_a_folder_changes(governed: Governed) -> None:
+    assert not governed.json("status")["drift"]
+    os.utime(production(governed), (1, 1))
+    for folder in production(governed).rglob("*"):
+        if folder.is_dir():
+            os.utime(folder, (1, 1))
+    assert not governed.json("status")["drift"]
+    known = json.loads((governed.home / "state" / "environments.json").read_text())
+    assert known[production(governed).name]["problems"] == []
+    (site(production(governed)) / "basis" / "__init__.py").unlink()
+    assert any("basis/__init__.py is missing" in line for line in governed.json("status")["drift"])
