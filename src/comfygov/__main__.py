@@ -19,6 +19,9 @@ def main() -> None:
         signal.signal(number, _end_in_order)
     try:
         from comfygov.cli.entry import run
+        from comfygov.ports.process import keep_others_out
+
+        keep_others_out()
 
         exit_code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before the command began, or a second one on its way out

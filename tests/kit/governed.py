@@ -52,10 +52,12 @@ class Ran:
 
 @dataclass
 class Governed:
-    """A directory with wheels, repositories and a home. `root` is the test's own directory."""
+    """A directory with wheels, repositories and a home. `root` is the test's own directory, `prefix` a program
+    that `gov` is started by."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -82,7 +84,7 @@ class Governed:
 
     def start(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-I", "-m", "comfygov", *arguments],
+            [*self.prefix, sys.executable, "-I", "-m", "comfygov", *arguments],
             cwd=cwd or self.root,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

@@ -111,10 +111,21 @@ def progress(options: Options) -> output.TerminalProgress:
 
 
 def command_line() -> str:
-    """This command as it is written into records: without the credentials of a URL."""
-    from comfygov.ops.context import without_credentials
+    """This command as it is written into records: without secrets."""
+    from comfygov.ops.context import hidden
 
-    return without_credentials(shlex.join(["gov", *sys.argv[1:]]))
+    return hidden(shlex.join(["gov", *sys.argv[1:]]))
+
+
+def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--reason TEXT`, which is recorded without secrets."""
+
+    def without_secrets(_ctx: click.Context, _parameter: click.Parameter, text: str) -> str:
+        from comfygov.ops.context import hidden
+
+        return hidden(text) if text else text
+
+    return click.option("--reason", default="", callback=without_secrets, help="Why; it is recorded.")(command)
 
 
 def open_context(options: Options) -> Context:
@@ -178,10 +189,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(error: GovError, name: str, *, as_json: bool, show_traceback: bool) -> int:
+    from comfygov.ops.context import hidden
+
     if show_traceback or error.code is Code.INTERNAL:
         import traceback
 
-        output.say(traceback.format_exc())
+        output.say(hidden(traceback.format_exc()))
+    error = GovError(error.code, hidden(error.message), hidden(error.hint), tuple(map(hidden, error.details)))
     try:
         if as_json:
             output.emit_envelope(name, None, ok=False, error=error)

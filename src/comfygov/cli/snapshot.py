@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, show
+from comfygov.cli.entry import Options, common, open_context, reason_option, show
 
 
 @click.group()
@@ -37,7 +37,7 @@ def inspect(options: Options, snapshot_id: str) -> None:
 
 
 @snapshot.command()
-@click.option("--reason", default="", help="Why; it is recorded.")
+@reason_option
 @common
 def create(options: Options, reason: str) -> None:
     """Keep production as it is now under a name of its own."""
@@ -62,7 +62,7 @@ def diff(options: Options, before: str, after: str) -> None:
 
 @click.command()
 @click.argument("snapshot_id")
-@click.option("--reason", default="", help="Why; it is recorded.")
+@reason_option
 @click.option("--restart", is_flag=True, help="Stop a running ComfyUI for the change and start it again.")
 @common
 def rollback(options: Options, snapshot_id: str, reason: str, restart: bool) -> None:

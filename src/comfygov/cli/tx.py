@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, show
+from comfygov.cli.entry import Options, common, open_context, reason_option, show
 from comfygov.errors import Code, GovError
 
 
@@ -63,7 +63,7 @@ def inspect(options: Options, txid: str) -> None:
 @tx.command()
 @click.argument("txid")
 @click.option("--approve-core", is_flag=True, help="Approve the core packages that are shown as moving.")
-@click.option("--reason", default="", help="Why; it is recorded.")
+@reason_option
 @click.option("--allow-failed-run", is_flag=True, help="Promote although the trial failed.")
 @click.option("--restart", is_flag=True, help="Stop a running ComfyUI for the change and start it again.")
 @common

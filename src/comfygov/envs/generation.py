@@ -70,6 +70,16 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise GovError(
+            Code.ENVIRONMENT_DAMAGED,
+            "the new environment does not match what its packages say they installed",
+            "clean uv's cache of that package (`uv cache clean NAME`), then run the command again",
+            tuple(problems[:20]),
+        )
+
+
 class Generations:
     """The environments of one home."""
 
@@ -130,29 +140,30 @@ class Generations:
     def complete(self, project: Path, target: Path, python: Interpreter) -> None:
         """Let uv make a begun staging exact, compile what is new, and check the result against RECORD: by
         content for what the base did not have, by size for the rest."""
+        with fs.explained(target):
+            new = self._install(project, target, python)
+            problems = record.check(target, deep_for=new)
+            if problems:
+                # uv's cache shares its files with every environment: who wrote into one wrote into the cache.
+                self._uv().forget(sorted({line.split(" ", 1)[0] for line in problems}))
+                fs.remove_tree(target)
+                self._uv().make_venv(target, python.path)
+                problems = record.check(target, deep_for=self._install(project, target, python))
+            problems += locked.mismatches((project / "uv.lock").read_bytes(), record.freeze(target))
+            _refuse(problems + condition.frame_problems(target))
+
+    def _install(self, project: Path, target: Path, python: Interpreter) -> frozenset[str]:
+        """Let uv make `target` what the lock says; returns the names of the packages that are new there."""
         from comfygov.ports import bytecode
 
         known = set(record.freeze(target))
-        with fs.explained(target):
-            # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
-            self._uv().sync(project, target, compile_bytecode=not known)
-            faults.point("generation.synced")
-            new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
-            if known and new:
-                bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
-            self._refuse_damage(target, new, (project / "uv.lock").read_bytes())
-
-    def _refuse_damage(self, target: Path, deep_for: frozenset[str], uv_lock: bytes | None = None) -> None:
-        problems = condition.frame_problems(target) + record.check(target, deep_for=deep_for)
-        if uv_lock is not None:
-            problems += locked.mismatches(uv_lock, record.freeze(target))
-        if problems:
-            raise GovError(
-                Code.ENVIRONMENT_DAMAGED,
-                "the new environment does not match what its packages say they installed",
-                "clean uv's cache of that package (`uv cache clean NAME`), then run the command again",
-                tuple(problems[:20]),
-            )
+        # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
+        self._uv().sync(project, target, compile_bytecode=not known)
+        faults.point("generation.synced")
+        new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
+        if known and new:
+            bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
+        return new
 
     def seal(self, staged: Path, generation: str, python: Interpreter, *, anew: bool = False) -> None:
         """Check `staged` once more and rename it to its name: from now on it does not change. A damaged
@@ -160,10 +171,11 @@ class Generations:
         if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
-        self._refuse_damage(staged, frozenset())
+        _refuse(record.check(staged) + condition.frame_problems(staged))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         aside = self.root / f".{generation}.{os.getpid()}.damaged"
         with fs.explained(staged):
+            (staged / ".lock").unlink(missing_ok=True)  # uv lets everybody write it, and nobody installs here again
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
             fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
             faults.point("generation.marked")

@@ -14,8 +14,8 @@ from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion
 from comfygov.ports import clock, faults, identity, lock, process
 from comfygov.ports.fs import explain_os_error
-from comfygov.ports.git import without_credentials
-from comfygov.truth.home import Home, cache_root, find_root, is_home, refuse_source_checkout
+from comfygov.ports.secrets import hidden
+from comfygov.truth.home import Home, cache_root, find_root, is_home, refuse_links, refuse_source_checkout
 from comfygov.truth.settings import read_config
 from comfygov.truth.snapshots import Snapshots
 from comfygov.truth.transactions import Transactions
@@ -38,9 +38,9 @@ __all__ = [
     "discard_work",
     "explain_os_error",
     "find_root",
+    "hidden",
     "open_home",
     "trial_run_id",
-    "without_credentials",
     "work_directory",
 ]  # fmt: skip
 
@@ -110,6 +110,7 @@ def open_home(given: str | None, command: str, progress: Progress) -> Context:
     if not is_home(root):
         raise GovError(Code.NOT_A_HOME, f"{root} is no governed home", f"gov init --path {shlex.quote(str(root))}")
     context = Context(Home(root, read_config(root / "config.toml")), command, progress)
+    refuse_links(context.home)
     context.snapshots.head()
     return context
 

@@ -112,7 +112,8 @@ def _needed(context: Context, doomed: list[str]) -> set[str]:
     if running is not None:
         needed.add(running.generation)
     links = (path for path in _entries(context.home.candidates) if path.is_symlink())
-    plans = (context.transactions.load(txid).promotion_plan for txid in _open_transactions(context))
+    records = (tx.txid for tx in context.transactions.summaries() if tx.status not in _CLOSED and tx.node_id)
+    plans = (context.transactions.load(txid).promotion_plan for txid in records)
     return needed | {path.resolve().name for path in links} | {plan.generation for plan in plans if plan}
 
 
@@ -137,9 +138,6 @@ def _open_transactions(context: Context) -> set[str]:
     return {tx.txid for tx in context.transactions.summaries() if tx.status not in _CLOSED}
 
 
-_LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.(tmp|staging|doomed|damaged|own)")
-
-
 def _leftovers(context: Context) -> Iterator[Path]:
     """Names that our own steps use under way, of processes that are dead. The lock is ours: whoever else
     works in this home is a trial, and lives."""
@@ -147,8 +145,8 @@ def _leftovers(context: Context) -> Iterator[Path]:
     state = (home.state, *(home.state / name for name in ("transactions", "conflicts", "work", "logs")))
     for directory in (home.root, *state, home.snapshots, home.venvs, home.candidates, home.comfyui, home.custom_nodes):
         for path in _entries(directory):
-            match = _LEFTOVER.fullmatch(path.name)
-            if match and identity.started_at(int(match["pid"])) is None:
+            pid = fs.leftover_of(path.name)
+            if pid is not None and identity.started_at(pid) is None:
                 yield path
     yield from (path for path in _entries(home.custom_nodes) if re.fullmatch(r"\..+\.staging\.disabled", path.name))
     staging = home.comfyui.with_name(f".{home.comfyui.name}.staging")

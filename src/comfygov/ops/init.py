@@ -93,7 +93,8 @@ def _refuse_foreign(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise GovError(Code.USAGE, f"{root} is not a directory", "name another with --path")
     ours = {"state", "config.toml"}
-    if root.is_dir() and any(entry.name not in ours for entry in root.iterdir()):
+    there = [entry.name for entry in root.iterdir()] if root.is_dir() else []
+    if any(name not in ours and fs.leftover_of(name) is None for name in there):
         looks = (root / "main.py").is_file() and (root / "nodes.py").is_file()
         hint = (
             f"gov init --path NEW_DIR --comfyui-dir {root}" if looks else "name an empty or new directory with --path"

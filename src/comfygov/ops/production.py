@@ -87,6 +87,7 @@ def until_ready(context: Context, launched: Launched, wait_seconds: float) -> St
     host = "127.0.0.1" if record.host in ("0.0.0.0", "::") else record.host  # noqa: S104 (a comparison)
     log = launched.log or context.home.logs / "comfyui.log"
     try:
+        faults.point("comfyui.launched")
         seconds = wait_until_ready(ComfyApi(host, record.port), launched.service, wait_seconds, log)
     except BaseException:
         launched.service.stop(signal.SIGTERM, 5.0)
@@ -120,6 +121,7 @@ def _launch(
         run_id=os.urandom(8).hex(),
         stdout=log,
         stdout_is_stderr=quiet_stdout,
+        is_production=True,
     )
     record = RunRecord(
         pid=service.pid,
@@ -244,5 +246,4 @@ def _forget(context: Context, run_id: str) -> None:
 def start_again(context: Context, record: RunRecord) -> Started:
     """Start with the arguments that the person gave then; it runs detached now."""
     launched = launch(context, record.args, detach=True)
-    faults.point("restart.launched")
     return until_ready(context, launched, context.config.tx.timeout_seconds)

@@ -10,6 +10,7 @@ import msgspec
 
 from comfygov.errors import GovError
 from comfygov.model.tx import Gate
+from comfygov.ports.secrets import hidden
 from comfygov.trial import boot
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def command(context: Context, plan: boot.BootPlan) -> list[Gate]:
     argv = context.config.tx.smoke_test_cmd
     if not argv:
         return []
-    shown = " ".join(argv)
+    shown = hidden(" ".join(argv))
     ended = boot.run_script(plan, ["/usr/bin/env", *argv], plan.tree)
     if ended.exit_code == 0:
         return [Gate("smoke_test_cmd", "pass", f"`{shown}` ended well")]

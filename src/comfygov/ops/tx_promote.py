@@ -12,7 +12,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion, Transaction
 from comfygov.ops import committing, locking, smoke, trying, tx_run, tx_trial
 from comfygov.ops.context import changing, discard_work, note_promotion
-from comfygov.ports import faults, fs
+from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.trial import gates
@@ -158,12 +158,12 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
     plugin = head.registry.get(tx.node_id)
     if plugin is None:
         raise GovError(Code.WRONG_STATE, f"{tx.node_id} is no longer registered", f"gov tx abort {tx.txid}")
-    git, source = context.git, recorded_source(plugin.source)
+    repository = clones.ensure_cached(context.git, recorded_source(plugin.source), tx.source_commit)
     promoted = msgspec.structs.replace(
         plugin,
         ref=tx.source_ref,
         commit=tx.source_commit,
-        tree=git.tree_of(git.cache_of(source), tx.source_commit),
+        tree=context.git.tree_of(repository, tx.source_commit),
         managed_deps=tx.declared,
         enabled=True,
         promoted=True,

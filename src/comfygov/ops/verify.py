@@ -122,12 +122,20 @@ def _checkout(context: Context, name: str, checkout: Path, _source: str, commit:
 
 def _unmanaged(context: Context, state: State) -> Iterator[Finding]:
     loads = context.config.policy.unmanaged_nodes == "allow"
-    for name in sync.unmanaged(context, state):
+    found = sync.unmanaged(context, state)
+    parked = _parked(context) if found and not loads else frozenset()
+    for name in (name for name in found if name not in parked):
         path = context.home.custom_nodes / name
         origin = context.git.origin(path) if (path / ".git").exists() else ""
         aside = f"mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.disabled')}"
         problem = "is not managed, and production loads it" if loads else "is not managed; production does not load it"
         yield Finding("unmanaged", name, problem, f"{aside}, then gov node add {origin}" if origin else aside)
+
+
+def _parked(context: Context) -> frozenset[str]:
+    """Packs of other kept snapshots: a rollback leaves their folders for the way forward, and does not load them."""
+    registries = (context.snapshots.read(name).registry for name in context.snapshots.ids())
+    return frozenset(plugin.id for registry in registries for plugin in registry.plugins)
 
 
 def _rights(context: Context) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Named moments at which a fault test ends, signals or hinders this process; otherwise they cost nothing.
 
 `COMFYGOV_FAULT` is the plan: `ACTION@NAME` or `ACTION@NAME#N` (at the Nth time), several with commas.
-`kill`, `term` and `int` send the signal, `tree` kills the children too, `full` is a disk without space.
+`kill`, `term`, `int` and `stop` send the signal, `tree` kills the children too, `full` is a disk without space.
 `trace@FILE` writes down every moment that comes; `clock@SECONDS` sets the wall clock off.
 """
 
@@ -13,6 +13,14 @@ import signal
 from dataclasses import dataclass, field
 
 VARIABLE = "COMFYGOV_FAULT"
+
+_SIGNALS = {
+    "kill": signal.SIGKILL,
+    "tree": signal.SIGKILL,
+    "term": signal.SIGTERM,
+    "int": signal.SIGINT,
+    "stop": signal.SIGSTOP,
+}
 
 POINTS: dict[str, str] = {
     "lock.held": "the home's lock is taken",
@@ -43,7 +51,7 @@ POINTS: dict[str, str] = {
     "trial.prepared": "environment and tree of a trial are there",
     "trial.booted": "ComfyUI answers in a trial",
     "promote.sealed": "what was tried is a generation",
-    "restart.launched": "ComfyUI is started again and does not answer yet",
+    "comfyui.launched": "ComfyUI is started and does not answer yet",
     "promote.committed": "a promote is committed and its record does not say so yet",
     "purge.begun": "a pack is removed, its folder is about to go",
     "gc.removing": "something unused is about to go",
@@ -94,8 +102,7 @@ def _strike(action: str, name: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
     if action == "tree":
         _kill_children()
-    numbers = {"kill": signal.SIGKILL, "tree": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
-    os.kill(os.getpid(), numbers[action])
+    os.kill(os.getpid(), _SIGNALS[action])
 
 
 def _kill_children() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,44 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
     return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}")
+
+
+_LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.(tmp|staging|doomed|damaged|own)")
+
+
+def leftover_of(name: str) -> int | None:
+    """The process whose unfinished step has left a file of this name; None for every other name."""
+    match = _LEFTOVER.fullmatch(name)
+    return int(match["pid"]) if match else None
+
+
+def create_atomic(path: Path, data: bytes) -> bool:
+    """Write a file that is not there yet; False when it is. Nobody ever sees it without its content, but where
+    there are no hardlinks."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_atomic(temporary, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARDLINK:
+            raise
+        return _create_and_replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+    return True
+
+
+def _create_and_replace(temporary: Path, path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    temporary.replace(path)
+    fsync_directory(path.parent)
+    return True
 
 
 def flush_file_system(path: Path) -> None:

@@ -83,7 +83,7 @@ class Git:
         done = self._run(arguments, cwd, timeout_seconds)
         if done.exit_code != 0:
             verb = next(word for word in arguments if word[:1].isalpha() and "=" not in word)
-            raise failure(f"git {verb} in {cwd}", done)
+            raise failure(f"git {verb} in {cwd}", cwd, done)
         return done.stdout
 
     # -- the object cache ------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Git:
                 name = f"+refs/heads/{ref}:refs/source/heads/{ref}" if ref else everything[0]
                 done = self._fetch(source, ["--depth", "1"], (name,))
         if done.exit_code != 0:
-            raise fetch_failure(source, done)
+            raise fetch_failure(source, repository, done)
         return repository
 
     def _fetch(self, source: Source, options: Sequence[str], refspecs: Sequence[str]) -> process.Completed:

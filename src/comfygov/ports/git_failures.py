@@ -6,9 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
+from comfygov.ports import fs
 from comfygov.ports.source import Source, without_credentials
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from comfygov.ports import process
 
 _NETWORK_WORDS = re.compile(
@@ -18,18 +21,29 @@ _NETWORK_WORDS = re.compile(
 )
 
 
-def failure(what: str, done: process.Completed) -> GovError:
+_ROOM_BYTES = 1 << 20
+"""With less than this git fails in ways that do not name the disk (a ref that cannot be locked)."""
+
+
+def failure(what: str, directory: Path, done: process.Completed) -> GovError:
     """The error for a git command that failed, with its last words and without credentials."""
     words = tuple(without_credentials(done.words).splitlines()[-15:])
-    if re.search("no space left", done.words, re.IGNORECASE):
+    if _disk_is_full(directory, done):
         return GovError(Code.DISK_FULL, f"the disk became full during `{what}`", "free space, run this again", words)
     return GovError(
         Code.TOOL_FAILED, f"`{what}` failed (exit {done.exit_code})", "the lines above are git's own", words
     )
 
 
-def fetch_failure(source: Source, done: process.Completed) -> GovError:
+def _disk_is_full(directory: Path, done: process.Completed) -> bool:
+    said = re.search("no space left", done.words, re.IGNORECASE) is not None
+    return said or (directory.is_dir() and fs.free_bytes(directory) < _ROOM_BYTES)
+
+
+def fetch_failure(source: Source, repository: Path, done: process.Completed) -> GovError:
     words = tuple(without_credentials(done.words).splitlines()[-15:])
+    if _disk_is_full(repository, done):
+        return failure("git fetch", repository, done)
     if re.search("dubious ownership", done.words):
         return GovError(
             Code.BAD_SOURCE,
@@ -46,8 +60,6 @@ def fetch_failure(source: Source, done: process.Completed) -> GovError:
             "give the URL of a git repository, or make one of the folder: git init, git add -A, git commit",
             words,
         )
-    if re.search("no space left", done.words, re.IGNORECASE):
-        return failure("git fetch", done)
     if re.search(r"authentication failed|could not read username|permission denied|terminal prompts disabled|not found",
                  done.words, re.IGNORECASE):  # fmt: skip
         return GovError(

@@ -53,8 +53,17 @@ def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
     finally:
         process.held_open.discard(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        _unlock(descriptor)
         os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    """Let go at once: a child that outlives us may have the descriptor open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def works(path: Path) -> bool:

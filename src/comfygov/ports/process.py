@@ -23,6 +23,9 @@ _is_subreaper = False
 RUN_ID_VARIABLE = "COMFYGOV_RUN_ID"
 """Every process that a ComfyUI of ours starts inherits this; it is how stragglers are found."""
 
+_OTHERS_MAY_WRITE = 0o022
+_user_umask = -1
+
 held_open: set[int] = set()
 """Descriptors of locks that children keep open: a git that outlives its killed command still holds the lock."""
 _PIPE_SECONDS = 2.0
@@ -31,6 +34,14 @@ _SCRUBBED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
 _SCRUBBED = frozenset({"VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "__PYVENV_LAUNCHER__"})
 # Transport only: they change how bytes travel, never which bytes are chosen.
 _KEPT = frozenset({"UV_CACHE_DIR", "UV_HTTP_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"})
+
+
+def keep_others_out() -> None:
+    """From now on neither group nor others may write what comfygov makes. A ComfyUI in production gets the
+    person's own umask back: its outputs are theirs to share."""
+    global _user_umask  # noqa: PLW0603 (a fact about this process)
+    _user_umask = os.umask(_OTHERS_MAY_WRITE)
+    os.umask(_user_umask | _OTHERS_MAY_WRITE)
 
 
 def child_environment(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -175,9 +186,10 @@ def start_service(
     stdout: Path | None,
     stderr: Path | None = None,
     stdout_is_stderr: bool = False,
+    is_production: bool = False,
 ) -> Service:
     """Start `argv`; `stdout` None inherits the terminal (or, so asked, its standard error), `stderr` None
-    joins standard output."""
+    joins standard output. Production gets the person's own umask."""
     import subprocess
 
     environment = {**env, RUN_ID_VARIABLE: run_id}
@@ -193,6 +205,7 @@ def start_service(
             stdout=2 if out is None and stdout_is_stderr else out,
             stderr=err or (subprocess.STDOUT if out else None),
             start_new_session=True,
+            umask=_user_umask if is_production else -1,
         )
     except OSError as error:
         raise GovError(Code.TOOL_FAILED, f"`{argv[0]}` could not be started: {error.strerror}") from error

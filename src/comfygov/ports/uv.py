@@ -139,6 +139,12 @@ class Uv:
         if done.exit_code != 0:
             raise _failure("install the locked packages", done)
 
+    def forget(self, packages: Sequence[str]) -> None:
+        """Drop what uv's cache holds of `packages`; it is fetched again."""
+        done = self._run(["cache", "clean", *packages], cwd=Path("/"), timeout_seconds=300)
+        if done.exit_code != 0:
+            raise _failure(f"drop {', '.join(packages)} from its cache", done)
+
     def find_python(self, wanted: str) -> str:
         """The absolute path of the Python that `wanted` (a path, `3.12`, `python3.12`) names."""
         done = self._run(["python", "find", "--no-project", "--system", wanted], cwd=Path("/"), timeout_seconds=60)

@@ -131,6 +131,19 @@ def find_root(given: str | None, start: Path | None = None) -> Path:
     return here / "comfy"
 
 
+def refuse_links(home: Home) -> None:
+    """What comfygov writes stays in the home: none of its own places may be a link to somewhere else."""
+    files = (home.head_file, home.pending_file, home.audit_file, home.lock_file, home.run_file)
+    folders = (home.state, home.snapshots, home.venvs, home.candidates)
+    for path in (*folders, home.transactions, home.conflicts, home.work, home.logs, *files):
+        if os.path.islink(path):  # noqa: PTH114 (on the way of every command)
+            raise GovError(
+                Code.HOME_DAMAGED,
+                f"{path} is a link; comfygov does not follow links out of a home",
+                f"put back what it leads to: {os.readlink(path)} (to use another disk, move the whole home there)",  # noqa: PTH115
+            )
+
+
 def refuse_source_checkout(root: Path) -> None:
     """A home is never the checkout of comfygov itself."""
     if (root / "src" / "comfygov" / "__init__.py").is_file():

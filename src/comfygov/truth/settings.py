@@ -9,6 +9,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.config import Config
 from comfygov.ports import fs, toml
+from comfygov.ports.source import without_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,13 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
 def _check_values(path: Path, config: Config) -> Config:
     if config.rollback.snapshot_retention < 1:
         raise GovError(Code.BAD_CONFIG, f"{path}: `snapshot_retention` must be at least 1", "the default is 50")
+    for address in (config.python.index_url, *config.python.find_links):
+        if without_credentials(address) != address:
+            raise GovError(
+                Code.BAD_CONFIG,
+                f"{path}: an address below [python] holds credentials, which every snapshot would store",
+                "put them into ~/.netrc, which uv reads, and the bare address here",
+            )
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
     return config

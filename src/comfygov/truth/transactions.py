@@ -11,6 +11,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Logs, Transaction, TxSummary
+from comfygov.ports import fs
 from comfygov.truth import store
 
 if TYPE_CHECKING:
@@ -29,27 +30,17 @@ class Transactions:
     def _path(self, txid: str) -> Path:
         return self._directory / f"{txid}.json"
 
-    def allocate(self) -> str:
-        """A new txid. No lock is needed: the file is created exclusively."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(name[2:-5]) for name in os.listdir(self._directory) if _is_record(name)), default=0)
-        while True:
-            txid = f"tx{number:04d}"
-            try:
-                self._path(txid).touch(exist_ok=False)
-            except FileExistsError:
-                number += 1
-            else:
-                return txid
-
     def create(self, tx: Transaction, logs_of: Callable[[str], Logs]) -> Transaction:
-        """Write `tx` as a new record under a txid of its own."""
-        txid = self.allocate()
-        try:
-            return self.save(msgspec.structs.replace(tx, txid=txid, logs=logs_of(txid)))
-        except BaseException:
-            self._path(txid).unlink(missing_ok=True)
-            raise
+        """Write `tx` as a new record under a txid of its own. No lock is needed."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        number = max((int(name[2:-5]) for name in os.listdir(self._directory) if _is_record(name)), default=0)
+        while True:
+            number += 1
+            txid = f"tx{number:04d}"
+            named = msgspec.structs.replace(tx, txid=txid, logs=logs_of(txid))
+            with fs.explained(self._path(txid)):
+                if fs.create_atomic(self._path(txid), store.encode(named)):
+                    return named
 
     def save(self, tx: Transaction) -> Transaction:
         store.save(self._path(tx.txid), tx)
@@ -80,7 +71,7 @@ class Transactions:
     def _summarise(self, path: str) -> TxSummary:
         data = Path(path).read_bytes()
         if not data:
-            # Allocated, and its first record not written yet.
+            # Made where there are no hardlinks, and its first record not written yet.
             return TxSummary(Path(path).stem, "", "node_first_run", "running", "")
         try:
             return msgspec.json.decode(data, type=TxSummary)

@@ -1,0 +1,1 @@
+"""Kills, full disks, missing file system features, clocks that jump: production is the old or the new state."""

@@ -1,0 +1,74 @@
+"""At least 300 kills at random times from outside; the seed is printed, and COMFYGOV_TEST_SEED repeats a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.faults.scenarios import Operation, Stage, operations
+
+if TYPE_CHECKING:
+    import subprocess
+
+KILLS, SHARDS = 304, 8
+SEED = int(os.environ.get("COMFYGOV_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+NEXT = (("gc",), ("snapshot", "create"), ("sync",), ("status",))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize("shard", range(SHARDS))
+
+
+def kill(child: subprocess.Popen[str], *, with_children: bool) -> None:
+    """SIGKILL to the command alone, whose git and uv go on, or to all at once, as a power cut would."""
+    try:
+        process = psutil.Process(child.pid)
+        process.suspend()
+        family = process.children(recursive=True) if with_children else []
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    child.kill()
+    child.communicate(timeout=30)
+
+
+def durations(stage: Stage) -> dict[str, tuple[Operation, float, list[dict[str, str]]]]:
+    """How long each operation takes undisturbed, and the states that it may leave."""
+    found = {}
+    for operation in operations(stage.governed):
+        started = time.monotonic()
+        _, allowed = stage.outcomes(operation)
+        found[operation.name] = (operation, time.monotonic() - started, allowed)
+    return found
+
+
+@pytest.mark.slow
+def test_a_kill_at_a_random_time_leaves_the_old_or_the_new_state(stage: Stage, shard: int) -> None:
+    # Printed by pytest when it fails: workers cannot print otherwise.
+    print(f"COMFYGOV_TEST_SEED={SEED} (shard {shard})")
+    chance = random.Random(f"{SEED}-{shard}")
+    known = durations(stage)
+    for _ in range(KILLS // SHARDS):
+        operation, seconds, allowed = known[chance.choice(sorted(known))]
+        stage.reset(operation)
+        with_children, delay = chance.random() < 0.5, chance.uniform(0.02, seconds)
+        child = stage.governed.start(*operation.command)
+        time.sleep(delay)
+        kill(child, with_children=with_children)
+        told = f"{operation.name} killed after {delay:.3f} s (children: {with_children}), seed {SEED}"
+        try:
+            follow_up = stage.governed.gov(*chance.choice(NEXT))
+            assert "comfygov made a mistake" not in follow_up.stderr, follow_up
+            stage.recover(operation)
+            stage.judge(operation, allowed)
+        except AssertionError as error:
+            raise AssertionError(f"{told}: {error}") from error
