@@ -10,7 +10,7 @@ from comfygov.ports import faults
 from tests.faults.scenarios import NAMES, Operation, Stage, first_of_each, numbered, operations
 
 SHARDS = 2
-QUICK = ("promote-update", "rollback", "node-remove")
+QUICK = ("promote-update", "rollback")
 
 
 def operation_of(stage: Stage, name: str) -> Operation:
