@@ -25,8 +25,11 @@ else:
 _LEFTOVER = re.compile(r"\..*\.\d+\.(tmp|staging|doomed|damaged|own)|\..*\.staging(\.disabled)?")
 
 
-def problems(home: Path, user_files: dict[Path, bytes], *, collected: bool = True) -> list[str]:
-    """Everything that is wrong with the home; `collected` says that `gov gc` has run since the kill."""
+def problems(
+    home: Path, user_files: dict[Path, bytes], *, collected: bool = True, environment: bool = True
+) -> list[str]:
+    """Everything that is wrong with the home; `collected` says that `gov gc` has run since the kill, `environment`
+    that every installed file is to be read and every package imported."""
     head = _json(home / "state" / "head.json")
     snapshot = home / "snapshots" / head["snapshot"]
     found = _snapshots(home)
@@ -35,7 +38,8 @@ def problems(home: Path, user_files: dict[Path, bytes], *, collected: bool = Tru
     found += _truth(home, snapshot)
     found += _code(home, snapshot)
     found += _links(home, _json(snapshot / "meta.json")["generation"])
-    found += environment_problems(home / ".venvs" / _json(snapshot / "meta.json")["generation"], home / "uv.lock")
+    if environment:
+        found += environment_problems(home / ".venvs" / _json(snapshot / "meta.json")["generation"], home / "uv.lock")
     found += _audit(home, head)
     found += _lock_and_marker(home)
     found += _transactions(home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import struct
 import time
@@ -14,6 +15,8 @@ import pytest
 
 from comfygov.model.names import id_from_source
 from comfygov.ports.comfy_api import ComfyApi, free_port
+from tests.faults.test_random_kills import kill
+from tests.kit.checker import problems
 from tests.kit.governed import Governed
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ COMFYUI = os.environ.get("COMFYGOV_TEST_COMFYUI", "")
 PACKS = shlex.split(os.environ.get("COMFYGOV_TEST_PACKS", ""))
 INIT = shlex.split(os.environ.get("COMFYGOV_TEST_INIT", "--constraint torch==2.11.* --require requests"))
 BOOT_SECONDS = 600
+KILLS = 15
 
 pytestmark = [
     pytest.mark.real_comfyui,
@@ -146,4 +150,27 @@ def test_a_pack_that_breaks_the_boot_leaves_production_alone(real: RealHome, tmp
     real.gov("tx", "abort", real.json("tx", "list")["transactions"][-1]["txid"]).ok()
     real.gov("node", "remove", "breaker", "--purge-code").ok()
     after = real.world()
-    assert {**after, "state/head.json": ""} == {**before, "state/head.json": ""}
+    assert {**after, "head": ""} == {**before, "head": ""}
+
+
+def test_kills_at_random_times_leave_whole_states(real: RealHome) -> None:
+    """As tests/faults does on the stand-in, with 40 000 files in each environment."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    name = id_from_source(PACKS[0])
+    oldest, newest = "1", real.head()
+    commands = [("rollback", oldest), ("rollback", newest), ("node", "remove", name), ("tx", "run", name), ("gc",)]
+    for _ in range(KILLS):
+        real.gov("rollback", newest).ok()
+        command = chance.choice(commands)
+        child = real.start(*command)
+        time.sleep(chance.uniform(0.05, 12 if command[0] == "tx" else 1.5))
+        kill(child, with_children=chance.random() < 0.5)
+        real.gov("gc", timeout=BOOT_SECONDS).ok()
+        found = problems(real.home, {}, environment=False)
+        assert not found, (command, found)
+        real.gov("verify", timeout=BOOT_SECONDS).ok()
+    real.gov("verify", "--deep", timeout=BOOT_SECONDS).ok()
+    real.timed("rollback", newest)
+    assert f"custom_nodes.{name}" in modules(real)
