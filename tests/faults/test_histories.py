@@ -16,7 +16,7 @@ from tests.faults.scenarios import Operation, Stage, faulty
 from tests.kit.checker import problems
 
 PACKS = ("one", "two", "three")
-MOMENTS = sorted(set(faults.POINTS) - {"comfyui.launched", "init.settings", "init.code"})
+MOMENTS = sorted(set(faults.POINTS) - {"comfyui.launched", "comfyui.started", "init.settings", "init.code"})
 
 
 class Histories(RuleBasedStateMachine):

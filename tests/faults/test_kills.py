@@ -64,4 +64,4 @@ def test_every_moment_that_has_a_name_comes(stage: Stage) -> None:
     seen: set[str] = set()
     for operation in operations(stage.governed):
         seen |= set(stage.outcomes(operation)[0])
-    assert set(faults.POINTS) - seen == {"comfyui.launched"}
+    assert set(faults.POINTS) - seen == {"comfyui.launched", "comfyui.started"}

@@ -62,6 +62,24 @@ def add_module(environment: Path) -> None:
     (site(environment) / "intruder" / "__init__.py").write_text("")
 
 
+def add_module_to_a_package(environment: Path) -> None:
+    (site(environment) / "basis" / "evil.py").write_text("")
+
+
+def let_the_system_in(environment: Path) -> None:
+    config = environment / "pyvenv.cfg"
+    config.write_text(config.read_text().replace("packages = false", "packages = true"))
+
+
+def lead_to_another_python(environment: Path) -> None:
+    remove_python(environment)
+    (environment / "bin" / "python").symlink_to(shutil.which("env") or "/usr/bin/env")
+
+
+def spoil_seal(environment: Path) -> None:
+    (environment / "comfygov-generation.json").write_text("{")
+
+
 def names_in_base_python() -> set[str]:
     """What is installed in the Python below all environments: nothing of ours may ever come or go there."""
     return {path.name for path in Path(sys.base_prefix).glob("lib/python3*/*-packages/*")}
@@ -76,6 +94,10 @@ DAMAGES = [
     remove_package_and_record,
     add_path_file,
     add_module,
+    add_module_to_a_package,
+    let_the_system_in,
+    lead_to_another_python,
+    spoil_seal,
 ]
 
 
@@ -91,6 +113,9 @@ def test_damage_is_seen_refused_and_repaired_by_building_anew(
 
     assert governed.json("status")["drift"]
     governed.gov("run", "--detach").failed(3, "gov sync")
+    if damage is spoil_seal:
+        governed.gov("tx", "run", "other").failed(3, "gov sync")
+        governed.gov("sync").ok()
     trial = governed.json("tx", "run", "other")["transaction"]
     assert [package["name"] for package in trial["diff"]["added"]] == ["extra"]
     candidate = governed.home / trial["candidate_env"]

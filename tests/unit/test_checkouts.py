@@ -40,6 +40,12 @@ class Placed:
     def bring(self, commit: str | None = None) -> bool:
         return checkouts.bring(self.git, self.path, self.upstream.source, commit or self.after, self.rescue)
 
+    def recover(self, commit: str | None = None) -> bool:
+        """As the next command does after a kill in a move between the two commits."""
+        wanted = commit or self.after
+        other = self.before if wanted == self.after else self.after
+        return checkouts.bring(self.git, self.path, self.upstream.source, wanted, self.rescue, other)
+
     def rescued(self) -> dict[str, str]:
         return {str(p.relative_to(self.rescue)): p.read_text() for p in self.rescue.rglob("*") if p.is_file()}
 
@@ -146,7 +152,7 @@ def test_a_checkout_that_is_not_there_is_made(placed: Placed, tmp_path: Path) ->
 def test_a_stale_index_lock_is_no_obstacle_to_recovery(placed: Placed, at: str) -> None:
     placed.bring(getattr(placed, at))
     (placed.path / ".git" / "index.lock").touch()
-    assert placed.bring()
+    assert placed.recover()
     assert placed.git.head(placed.path) == placed.after
     assert not placed.git.edited(placed.path)
     assert not (placed.path / ".git" / "index.lock").exists()
@@ -154,7 +160,54 @@ def test_a_stale_index_lock_is_no_obstacle_to_recovery(placed: Placed, at: str) 
 
 def test_a_stale_lock_of_head_is_no_obstacle_to_recovery(placed: Placed) -> None:
     (placed.path / ".git" / "HEAD.lock").touch()
+    assert placed.recover()
+
+
+def test_a_lock_of_the_users_own_git_is_not_touched_and_reverts_nothing(placed: Placed) -> None:
+    placed.bring()
+    placed.write("a.py", "mine")
+    (placed.path / ".git" / "index.lock").touch()
+    assert not placed.bring()
+    assert (placed.path / "a.py").read_text() == "mine"
+    assert (placed.path / ".git" / "index.lock").exists()
+
+
+def test_a_checkout_that_failed_half_way_is_undone(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    """git wrote one new file, half of another, and changed a third before it died."""
+    placed = Placed(git, upstream, tmp_path, {"kept.py": "1"}, {"kept.py": "2", "new.py": "2", "half.py": "2222"})
+    placed.write("kept.py", "2")
+    placed.write("new.py", "2")
+    placed.write("half.py", "22")
+    placed.write("notes.txt", "mine")
+    (placed.path / ".git" / "index.lock").touch()
+    assert placed.recover(placed.before)
+    there = {p.name: p.read_text() for p in placed.path.iterdir() if p.is_file()}
+    assert {name: there.get(name) for name in ("kept.py", "new.py", "half.py", "notes.txt")} == {
+        "kept.py": "1",
+        "new.py": None,
+        "half.py": None,
+        "notes.txt": "mine",
+    }
+    assert placed.rescued() == {"pack/half.py": "22"}
+
+
+def test_a_file_of_the_users_that_came_in_between_is_kept_aside(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    placed = Placed(git, upstream, tmp_path, {"kept.py": "1"}, {"kept.py": "2", "new.py": "2"})
+    placed.write("new.py", "precious")
+    assert placed.recover()
+    assert (placed.path / "new.py").read_text() == "2"
+    assert placed.rescued() == {"pack/new.py": "precious"}
+
+
+def test_lines_that_git_would_store_otherwise_are_no_edit(git: Git, upstream: Upstream, tmp_path: Path) -> None:
+    """CRLF in the repository behind `* text`: git itself calls a fresh checkout of it modified."""
+    placed = Placed(git, upstream, tmp_path, {"crlf.py": "a\r\n"}, {"crlf.py": "b\r\n"})
+    placed.bring(placed.before)
+    placed.write(".gitattributes", "* text\n")
+    placed.write("crlf.py", "a\r\n")
+    assert placed.git.edited(placed.path) == []
     assert placed.bring()
+    assert placed.rescued() == {}
 
 
 def test_a_killed_checkout_is_finished_and_the_users_edit_is_rescued(
@@ -170,7 +223,7 @@ def test_a_killed_checkout_is_finished_and_the_users_edit_is_rescued(
     placed.write("notes.txt", "mine too")
     (placed.path / "gone.py").unlink()
     (placed.path / ".git" / "index.lock").touch()
-    assert placed.bring()
+    assert placed.recover()
     assert placed.rescued() == {"pack/edited.py": "mine"}
     assert {p.name: p.read_text() for p in placed.path.iterdir() if p.is_file()} == {
         **dict.fromkeys(("done.py", "not_yet.py", "edited.py", "new.py"), "2"),

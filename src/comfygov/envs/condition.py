@@ -16,46 +16,53 @@ if TYPE_CHECKING:
 
 # What uv itself puts beside the packages: `uv venv` writes these two, RECORD names neither.
 _FRAME_MODULES = frozenset({"_virtualenv.py", "_virtualenv.pth"})
+_LOADED = (".py", ".pyc", ".pth", ".so", ".dylib")
+_SHOWN = 5
 _SETTLED_NS = 2_000_000_000
 
 
-def frame_problems(environment: Path) -> list[str]:
-    """What makes an environment none: without its pyvenv.cfg, `bin/python` is the base Python itself, and
-    whoever installs there installs into that."""
-    config = environment / "pyvenv.cfg"
+def frame_problems(environment: Path, python: str) -> list[str]:
+    """What makes an environment another one than that of `python`, or none: without its pyvenv.cfg,
+    `bin/python` is the base Python itself, and whoever installs there installs into that."""
     try:
-        home = dict(line.split(" = ", 1) for line in config.read_text().splitlines() if " = " in line).get("home")
+        lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ["pyvenv.cfg is missing"]
-    if home is None:
-        return ["pyvenv.cfg names no Python"]
-    if not os.access(environment / "bin" / "python", os.X_OK):
-        return ["bin/python does not lead to a Python"]
-    return []
+    config = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    problems = []
+    if os.path.realpath(config.get("home", "")) != os.path.dirname(os.path.realpath(python)):  # noqa: PTH120
+        problems.append(f"pyvenv.cfg names {config.get('home', 'no Python')}, not the folder of {python}")
+    if config.get("include-system-site-packages") != "false":
+        problems.append("pyvenv.cfg lets the packages of the system in")
+    if os.path.realpath(environment / "bin" / "python") != os.path.realpath(python):
+        problems.append(f"bin/python does not lead to {python}")
+    elif not os.access(python, os.X_OK):
+        problems.append(f"the Python {python} is not there")
+    return problems
 
 
-def damage(environment: Path, *, deep: bool = False) -> list[str]:
+def damage(environment: Path, python: str, *, deep: bool = False) -> list[str]:
     """The frame, files that RECORD names and that are missing or of another size (with `deep`: of other
     content), and what lies there and belongs to no package."""
-    problems = frame_problems(environment)
+    problems = frame_problems(environment, python)
     problems += record.check(environment, deep_for=None if deep else frozenset())
-    return problems + [f"{name} belongs to no package" for name in sorted(_foreign(environment))]
+    foreign = sorted(_foreign(environment))
+    problems += [f"{name} belongs to no package" for name in foreign[:_SHOWN]]
+    return problems + ([f"and {len(foreign) - _SHOWN} more such files"] if len(foreign) > _SHOWN else [])
 
 
 def _foreign(environment: Path) -> Iterator[str]:
-    """Top-level entries of site-packages that no RECORD names."""
-    site = record.site_packages(environment)
-    known = {name.split("/", 1)[0] for name in record.named_files(environment)}
-    for entry in os.listdir(site) if site.is_dir() else ():
-        if entry not in known | _FRAME_MODULES and not entry.endswith(".dist-info") and _holds_files(site / entry):
-            yield entry
-
-
-def _holds_files(path: Path) -> bool:
-    """Bytecode alone, which a removed package may leave, is nothing that Python would load."""
-    if path.is_symlink() or not path.is_dir():
-        return True
-    return any(files and Path(folder).name != "__pycache__" for folder, _, files in os.walk(path))
+    """Files in site-packages that no RECORD names and that Python would load or obey. Data that a package
+    writes beside its code while it runs is none."""
+    site = str(record.site_packages(environment))
+    known = inherited(environment)
+    for folder, _, files in os.walk(site):
+        if folder.endswith("/__pycache__"):
+            continue
+        for name in files:
+            path = f"{folder}/{name}"
+            if name.endswith(_LOADED) and path not in known:
+                yield path.removeprefix(f"{site}/")
 
 
 def inherited(environment: Path) -> set[str]:
@@ -80,15 +87,15 @@ class Conditions:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def problems(self, environment: Path, seal: Path) -> list[str]:
+    def problems(self, environment: Path, seal: Path, python: str) -> list[str]:
         """`damage` of a sealed environment, from memory while nothing was moved there."""
         known = self._load()
         stamp = _stamp(seal)
         entry = known.get(environment.name)
         if entry is not None and entry.sealed == stamp and _same(environment, entry.folders):
-            return frame_problems(environment) or entry.problems
+            return entry.problems
         folders = _folders(environment)
-        found = damage(environment)
+        found = damage(environment, python)
         if not _is_young(folders):
             self._save({**known, environment.name: Known(stamp, folders, found)})
         return found

@@ -94,7 +94,12 @@ class Generations:
         return self.root / generation
 
     def exists(self, generation: str) -> bool:
-        return (self.root / generation / SEAL_FILE).is_file()
+        """Whether it is there with a seal that can be read."""
+        try:
+            self.seal_of(generation)
+        except (OSError, msgspec.MsgspecError):
+            return False
+        return True
 
     def seal_of(self, generation: str) -> Seal:
         data = (self.root / generation / SEAL_FILE).read_bytes()
@@ -150,7 +155,7 @@ class Generations:
                 self._uv().make_venv(target, python.path)
                 problems = record.check(target, deep_for=self._install(project, target, python))
             problems += locked.mismatches((project / "uv.lock").read_bytes(), record.freeze(target))
-            _refuse(problems + condition.frame_problems(target))
+            _refuse(problems + condition.frame_problems(target, python.path))
 
     def _install(self, project: Path, target: Path, python: Interpreter) -> frozenset[str]:
         """Let uv make `target` what the lock says; returns the names of the packages that are new there."""
@@ -158,7 +163,7 @@ class Generations:
 
         known = set(record.freeze(target))
         # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
-        self._uv().sync(project, target, compile_bytecode=not known)
+        self._uv().sync(project, target, python.path, compile_bytecode=not known)
         faults.point("generation.synced")
         new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
         if known and new:
@@ -171,7 +176,7 @@ class Generations:
         if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
-        _refuse(record.check(staged) + condition.frame_problems(staged))
+        _refuse(record.check(staged) + condition.frame_problems(staged, python.path))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         aside = self.root / f".{generation}.{os.getpid()}.damaged"
         with fs.explained(staged):
@@ -202,7 +207,7 @@ class Generations:
 
     def closely(self, generation: str, *, deep: bool = False) -> list[str]:
         """`problems`, but looked at anew and remembered; with `deep` contents are read too."""
-        found = condition.damage(self.path(generation), deep=deep)
+        found = condition.damage(self.path(generation), self.seal_of(generation).python, deep=deep)
         if found:
             self.remember(generation, found)
         return [f"environment: {line}" for line in found]
@@ -219,8 +224,9 @@ class Generations:
         """Packages that are there and should not be, or should and are not: milliseconds."""
         if not self.exists(generation):
             return [f"the environment {generation} is not there"]
-        found = record.difference(self.seal_of(generation).packages, record.freeze(self.path(generation)))
-        return [f"environment: {line}" for line in (*condition.frame_problems(self.path(generation)), *found.lines())]
+        path, seal = self.path(generation), self.seal_of(generation)
+        found = record.difference(seal.packages, record.freeze(path)).lines()
+        return [f"environment: {line}" for line in (*condition.frame_problems(path, seal.python), *found)]
 
     def problems(self, generation: str) -> list[str]:
         """All that can be found without reading contents; what was found once is remembered until a folder of
@@ -229,5 +235,5 @@ class Generations:
         if not self.exists(generation):
             return quick
         path = self.path(generation)
-        found = condition.Conditions(self._memory).problems(path, path / SEAL_FILE)
+        found = condition.Conditions(self._memory).problems(path, path / SEAL_FILE, self.seal_of(generation).python)
         return list(dict.fromkeys((*quick, *(f"environment: {line}" for line in found))))

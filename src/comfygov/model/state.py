@@ -169,8 +169,9 @@ class LockHolder(Stored, frozen=True):
 
 
 class RunRecord(Stored, frozen=True):
-    """`state/run.json`: the production ComfyUI. `pid_started` (seconds since the epoch) tells the
-    process from a later one with the same number; `run_id` marks every process that it started."""
+    """`state/run.json`: the production ComfyUI. `pid_started` (ticks since boot, or since the epoch in
+    older records) tells the process from a later one with the same number; `run_id` marks every process
+    that it started. A `pid` of 0 says that it is being started."""
 
     pid: int
     pid_started: float
@@ -183,6 +184,7 @@ class RunRecord(Stored, frozen=True):
     args: tuple[str, ...] = ()
     detached: bool = False
     started_at: str = ""
+    home: str = ""
 
 
 class ComfyUIPin(Stored, frozen=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import fs
+from comfygov.ports.git import git_folder
 from comfygov.truth import settings
 from comfygov.truth.home import Home, is_home
 
@@ -34,30 +35,17 @@ def claim(context: Context) -> None:
     """Refuse as above; otherwise this home, which may have been moved, is the one from now on."""
     comfyui, root = context.home.comfyui, context.home.root.absolute()
     refuse_governed(comfyui, root)
-    folder = _git_folder(comfyui)
+    folder = git_folder(comfyui)
     if folder is not None and _named(comfyui) != root:
         fs.write_if_changed(folder / _MARK, f"{root}\n".encode())
 
 
 def _named(comfyui: Path) -> Path | None:
-    folder = _git_folder(comfyui)
+    folder = git_folder(comfyui)
     try:
         return Path((folder / _MARK).read_text(encoding="utf-8").strip()) if folder else None
-    except FileNotFoundError:
-        return None
-
-
-def _git_folder(comfyui: Path) -> Path | None:
-    """`.git`, or the folder that a worktree's or a submodule's `.git` file names."""
-    git = comfyui / ".git"
-    if git.is_dir():
-        return git
-    try:
-        named = git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
-    except OSError:
-        return None
-    found = comfyui / named
-    return found if found.is_dir() else None
+    except (OSError, ValueError):
+        return None  # a mark that cannot be read names nobody
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -44,13 +44,13 @@ def commit_state(
             f"ComfyUI runs (pid {running.pid}) and this change would replace code under it",
             "add --restart, or `gov stop` first",
         )
-    if running:
-        production.stop(context)
     try:
+        if running:
+            production.stop(context)
         done = _commit(context, state, origin, approved, before)
     except BaseException:
         if running and context.snapshots.pending() is None:
-            production.start_again(context, running)
+            start_anew(context, running)
         raise
     if running:
         _start_or_go_back(context, running, head)
@@ -65,9 +65,7 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
     try:
         production.start_again(context, running)
     except KeyboardInterrupt:
-        now = context.snapshots.require_head().snapshot
-        message = f"interrupted while ComfyUI started again, so it is stopped; production is {now}"
-        raise GovError(Code.INTERRUPTED, message, "gov run --detach") from None
+        raise _stopped(context) from None
     except (GovError, OSError) as error:
         if before is None:
             raise
@@ -80,6 +78,22 @@ def _start_or_go_back(context: Context, running: RunRecord, before: Head | None)
         except (GovError, OSError) as again:
             message += f"; there it did not start either ({again}), so it is stopped"
         raise GovError(Code.PROMOTE_FAILED, message, failure.hint, failure.details) from error
+
+
+def start_anew(context: Context, running: RunRecord) -> None:
+    """Stop ComfyUI, if it has not ended, and start it as it ran; an interrupt says that it is stopped."""
+    try:
+        if production.running(context) is not None:
+            production.stop(context)
+        production.start_again(context, running)
+    except KeyboardInterrupt:
+        raise _stopped(context) from None
+
+
+def _stopped(context: Context) -> GovError:
+    now = context.snapshots.require_head().snapshot
+    message = f"interrupted while ComfyUI started again, so it is stopped; production is {now}"
+    return GovError(Code.INTERRUPTED, message, "gov run --detach, with the arguments that it had")
 
 
 def _commit(

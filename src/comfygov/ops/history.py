@@ -135,8 +135,7 @@ def rollback(context: Context, text: str, *, restart: bool, reason: str) -> Roll
                 raise GovError(Code.ENVIRONMENT_DAMAGED, message, "gov sync", drifted)
             running = production.running(context)
             if restart and running is not None:
-                production.stop(context)
-                production.start_again(context, running)
+                committing.start_anew(context, running)
             return RollbackResult(
                 target, None, context.snapshots.meta(head.snapshot), found, changed=False, seconds=_since(started)
             )

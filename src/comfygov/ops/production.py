@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,10 +15,10 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import RunRecord
 from comfygov.ports import clock, faults, identity, process
 from comfygov.truth import store
+from comfygov.truth.home import is_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from comfygov.ops.context import Context
 
@@ -48,10 +49,30 @@ class Listening:
 
 def running(context: Context) -> RunRecord | None:
     """The ComfyUI that was started from this home and still runs."""
+    record = _recorded(context)
+    if record is None:
+        return None
+    if not record.pid:
+        return _found(record)
+    return record if identity.is_same_process(record.pid, record.pid_started) else None
+
+
+def _recorded(context: Context) -> RunRecord | None:
+    """The run record, unless it came along in a copy of the home that it is about."""
     if not context.home.run_file.is_file():
         return None
     record = store.load(context.home.run_file, RunRecord)
-    return record if identity.is_same_process(record.pid, record.pid_started) else None
+    other = Path(record.home or context.home.root)
+    is_copy = other.resolve() != context.home.root.resolve() and is_home(other)
+    return None if is_copy else record
+
+
+def _found(record: RunRecord) -> RunRecord | None:
+    """A ComfyUI whose `gov run` died before it wrote down the process: every process carries its mark."""
+    marked = process.marked(record.run_id)
+    if not marked:
+        return None
+    return msgspec.structs.replace(record, pid=marked[0], pid_started=identity.started_at(marked[0]) or 0.0)
 
 
 @dataclass(frozen=True)
@@ -114,19 +135,10 @@ def _launch(
     ]  # fmt: skip
     if log is not None:
         log.unlink(missing_ok=True)
-    service = process.start_service(
-        argv,
-        cwd=context.home.comfyui,
-        env=_environment(context, head.generation),
-        run_id=os.urandom(8).hex(),
-        stdout=log,
-        stdout_is_stderr=quiet_stdout,
-        is_production=True,
-    )
     record = RunRecord(
-        pid=service.pid,
-        pid_started=identity.started_at(service.pid) or 0.0,
-        run_id=service.run_id,
+        pid=0,
+        pid_started=0.0,
+        run_id=os.urandom(8).hex(),
         snapshot=head.snapshot,
         generation=head.generation,
         host=listening.host,
@@ -135,11 +147,26 @@ def _launch(
         args=args,
         detached=log is not None,
         started_at=clock.now(),
+        home=str(context.home.root.absolute()),
     )
+    store.save(context.home.run_file, record)
     try:
+        service = process.start_service(
+            argv,
+            cwd=context.home.comfyui,
+            env=_environment(context, head.generation),
+            run_id=record.run_id,
+            stdout=log,
+            stdout_is_stderr=quiet_stdout,
+            is_production=True,
+        )
+        faults.point("comfyui.started")
+        started = identity.started_at(service.pid) or 0.0
+        record = msgspec.structs.replace(record, pid=service.pid, pid_started=started)
         store.save(context.home.run_file, record)
     except BaseException:
-        service.stop(signal.SIGKILL, 0.0)
+        process.end_marked(record.run_id)
+        _forget(context, record.run_id)
         raise
     return Launched(service, record, log)
 
@@ -220,10 +247,11 @@ def attend(context: Context, launched: Launched) -> Started:
 
 def stop(context: Context) -> Stopped:
     """SIGTERM, 30 s, SIGKILL, for the whole process tree; also what a ComfyUI that died left behind."""
-    if not context.home.run_file.is_file():
+    recorded = _recorded(context)
+    if recorded is None:
         raise GovError(Code.NOT_RUNNING, "no ComfyUI of this home runs", "gov run --detach")
-    record = store.load(context.home.run_file, RunRecord)
-    alive = running(context) is not None
+    now = running(context)
+    alive, record = now is not None, now or recorded
     started = time.monotonic()
     if alive:
         process.end_tree(record.pid, record.run_id, signal.SIGTERM, STOP_GRACE_SECONDS)

@@ -114,10 +114,18 @@ def _checkout(context: Context, name: str, checkout: Path, _source: str, commit:
     if at != commit:
         yield Finding(kind, name, f"is at {at[:10]}, head says {commit[:10]}", "gov sync")
     elif not clones.in_place(context.git, checkout, commit):
-        yield Finding(kind, name, "a submodule is at another commit, or a git command died there", "gov sync")
-    for file in context.git.edited(checkout):
+        yield Finding(kind, name, "a submodule is at another commit", "gov sync")
+    for file in _edited(context, checkout, commit):
         shown = file.encode(errors="surrogateescape").decode(errors="replace")
         yield Finding(kind, name, f"{shown} is edited", f"git -C {shlex.quote(str(checkout))} stash")
+
+
+def _edited(context: Context, checkout: Path, commit: str) -> Iterator[str]:
+    """Edited files of a checkout and of its submodules."""
+    yield from context.git.edited(checkout)
+    for path, _, sub_commit in context.git.submodules(checkout, commit):
+        if context.git.head(checkout / path) == sub_commit:
+            yield from (f"{path}/{file}" for file in _edited(context, checkout / path, sub_commit))
 
 
 def _unmanaged(context: Context, state: State) -> Iterator[Finding]:

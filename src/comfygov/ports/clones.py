@@ -68,8 +68,8 @@ def place(git: Git, source: Source, commit: str, target: Path, *, shared: bool =
 
 
 def in_place(git: Git, checkout: Path, commit: str) -> bool:
-    """True when the checkout and all its submodules are at their commits and no git died there."""
-    if git.head(checkout) != commit or any((checkout / ".git").glob("*.lock")):
+    """True when the checkout and all its submodules are at their commits: git moves HEAD last."""
+    if git.head(checkout) != commit:
         return False
     if not (checkout / ".gitmodules").is_file():
         return True

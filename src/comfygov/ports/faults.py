@@ -51,6 +51,7 @@ POINTS: dict[str, str] = {
     "trial.prepared": "environment and tree of a trial are there",
     "trial.booted": "ComfyUI answers in a trial",
     "promote.sealed": "what was tried is a generation",
+    "comfyui.started": "ComfyUI is a process that is not written down yet",
     "comfyui.launched": "ComfyUI is started and does not answer yet",
     "promote.committed": "a promote is committed and its record does not say so yet",
     "purge.begun": "a pack is removed, its folder is about to go",

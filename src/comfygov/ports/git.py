@@ -269,7 +269,22 @@ class Git:
     def edited(self, checkout: Path) -> list[str]:
         """Tracked files whose content differs from the commit that is checked out."""
         out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=all", "HEAD", "--"], checkout)
-        return sorted({name for name in out.split("\0") if name} | set(self._hidden_edits(checkout)))
+        shown = {name for name in out.split("\0") if name and not self._is_as_stored(checkout, name)}
+        return sorted(shown | set(self._hidden_edits(checkout)))
+
+    def _is_as_stored(self, checkout: Path, name: str) -> bool:
+        """git also shows files that it checked out itself, when their attributes would store them otherwise
+        (CRLF behind `* text`)."""
+        path = checkout / name
+        if path.is_symlink() or not path.is_file():
+            return False
+        raw = self._check(["hash-object", "--no-filters", "--", name], checkout).strip()
+        return raw == self.blob_of(checkout, "HEAD", name)
+
+    def new_files(self, checkout: Path, before: str, after: str) -> list[str]:
+        """Files that `after` has and `before` has not."""
+        arguments = ["diff", "--name-only", "--no-renames", "--diff-filter=A", "-z", before, after, "--"]
+        return [name for name in self._check(arguments, checkout).split("\0") if name]
 
     def _hidden_edits(self, checkout: Path) -> Iterator[str]:
         """Edits that `git diff` does not show, because somebody told git not to look (skip-worktree,
@@ -290,8 +305,7 @@ class Git:
     def collisions(self, checkout: Path, commit: str) -> list[str]:
         """What of the user's a checkout of `commit` would overwrite: untracked, there on disk where the
         commit has a new file or its folder, and different from it."""
-        arguments = ["diff", "--name-only", "--no-renames", "--diff-filter=A", "-z", "HEAD", commit, "--"]
-        new = [name for name in self._check(arguments, checkout).split("\0") if name]
+        new = self.new_files(checkout, "HEAD", commit)
         found = {hit for name in new for hit in self._in_the_way(checkout, commit, name)}
         return sorted(found)
 
@@ -339,6 +353,19 @@ class Git:
 
     def hash_file(self, checkout: Path, name: str) -> str:
         return self._check(["hash-object", "--", name], checkout).strip()
+
+
+def git_folder(checkout: Path) -> Path | None:
+    """`.git`, or the folder that the `.git` file of a worktree or a submodule names."""
+    git = checkout / ".git"
+    if git.is_dir():
+        return git
+    try:
+        named = git.read_text(encoding="utf-8", errors="replace").removeprefix("gitdir:").strip()
+    except OSError:
+        return None
+    found = checkout / named
+    return found if found.is_dir() else None
 
 
 def _readable(data: bytes) -> str:

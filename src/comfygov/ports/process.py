@@ -296,11 +296,17 @@ def end_tree(
         time.sleep(0.02)
 
 
+def marked(run_id: str) -> list[int]:
+    """Living processes that carry `run_id`, the oldest first."""
+    found = _where(lambda process: process.environ().get(RUN_ID_VARIABLE) == run_id)
+    started = {pid: started_at(pid) for pid in found}
+    return sorted((pid for pid in found if started[pid] is not None), key=lambda pid: (started[pid] or 0.0, pid))
+
+
 def end_marked(run_id: str) -> None:
     """Kill every process that carries `run_id`: what a command that was killed left running."""
     for _ in range(50):
-        marked = _where(lambda process: process.environ().get(RUN_ID_VARIABLE) == run_id)
-        left = {pid for pid in marked if started_at(pid) is not None}
+        left = marked(run_id)
         if not left:
             return
         for member in left:

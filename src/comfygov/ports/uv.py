@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -126,10 +127,12 @@ class Uv:
         if done.exit_code != 0:
             raise _failure(f"make an environment on {interpreter}", done)
 
-    def sync(self, project: Path, environment: Path, *, compile_bytecode: bool) -> None:
-        """Bring the staging directory `environment` to exactly what `project/uv.lock` says."""
-        _refuse_base_python(environment)
-        arguments = ["sync", "--project", str(project), "--frozen", "--exact", "--all-groups", "--no-install-project"]
+    def sync(self, project: Path, environment: Path, interpreter: str, *, compile_bytecode: bool) -> None:
+        """Bring the staging directory `environment`, which is on `interpreter`, to exactly what
+        `project/uv.lock` says."""
+        _refuse_other_python(environment, interpreter)
+        arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--exact"]
+        arguments += ["--all-groups", "--no-install-project"]
         done = self._run(
             [*arguments, "--compile-bytecode"] if compile_bytecode else arguments,
             cwd=project,
@@ -163,16 +166,17 @@ class Uv:
         return done.stdout.split()[1] if done.exit_code == 0 else "unknown"
 
 
-def _refuse_base_python(environment: Path) -> None:
-    """uv installs into the Python that it finds at `bin/python`. Where the frame of the environment is damaged
-    that is the Python of the system, with all that is installed there."""
-    python = environment / "bin" / "python"
-    done = process.run([str(python), "-I", "-c", "import sys; print(sys.prefix)"], timeout_seconds=30)
-    if done.exit_code != 0 or Path(done.stdout.strip() or "/").resolve() != environment.resolve():
+_WHERE = "import os, sys; print(os.path.realpath(sys.prefix)); print(os.path.realpath(sys._base_executable))"
+
+
+def _refuse_other_python(environment: Path, interpreter: str) -> None:
+    """uv installs into the Python that it finds at `bin/python`, and makes another environment where that is
+    not the one it wants. Where the frame is damaged it would be the Python of the system."""
+    done = process.run([str(environment / "bin" / "python"), "-I", "-c", _WHERE], timeout_seconds=30)
+    said = done.stdout.split("\n")
+    if done.exit_code != 0 or said[:2] != [str(environment.resolve()), os.path.realpath(interpreter)]:
         raise GovError(
-            Code.ENVIRONMENT_DAMAGED,
-            f"{environment} is no environment of its own: its Python answers for {done.stdout.strip() or 'nothing'}",
-            "gov sync",
+            Code.ENVIRONMENT_DAMAGED, f"{environment} is no environment of its own on {interpreter}", "gov sync"
         )
 
 

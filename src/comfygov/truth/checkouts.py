@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import clones, faults, fs
-from comfygov.ports.git import Git, Source, recorded_source
+from comfygov.ports.git import Git, Source, git_folder, recorded_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,9 @@ def obstacles(home: Home, git: Git, state: State) -> list[str]:
     """What of the user's stands in the way of bringing the code to `state`; empty when nothing does."""
     found: list[str] = []
     for name, checkout, _, commit in targets(home, state):
-        if git.head(checkout) is None and checkout.exists():
+        if checkout.is_symlink() and git.head(checkout) != commit:
+            found.append(f"{name}: {checkout} is a link, and what it leads to is not changed: move it aside")
+        elif git.head(checkout) is None and checkout.exists():
             found.append(f"{name}: {checkout} is there and is no git repository of its own: move it aside")
         else:
             found += [f"{name}: {line}" for line in _in_the_way(git, checkout, commit)]
@@ -68,29 +71,52 @@ def fetch_missing(home: Home, git: Git, state: State) -> None:
             clones.make_known(git, recorded_source(source), commit, checkout)
 
 
-def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path) -> bool:
+def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, other: str | None = None) -> bool:
     """Bring one checkout to `commit`; True when something changed.
 
-    A kill may have left it between two commits. Whatever is neither the old nor the new content is the
-    user's and is copied to `rescue` first.
+    `other` is the commit that an interrupted or failed move was to or from: files may be of either, whatever
+    HEAD says. What is neither the old nor the new content is the user's and is copied to `rescue` first.
     """
-    if clones.in_place(git, checkout, commit):
+    was_moving = other is not None and other != commit and git.contains(checkout, other)
+    if not was_moving and clones.in_place(git, checkout, commit):
         return False
     if git.head(checkout) is None:
         _place_beside(git, checkout, source, commit)
         return True
-    # The home's lock is ours and its last holder is dead: nobody of ours is behind these files.
-    for left_behind in (checkout / ".git").glob("*.lock"):
-        left_behind.unlink()
+    if was_moving:
+        _remove_locks(checkout)
     if not git.contains(checkout, commit):
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     git.keep_own_commit(checkout, git.cache_of(source))
-    _rescue_edits(git, checkout, commit, rescue)
+    _rescue(git, checkout, commit, rescue, other)
+    if was_moving and other is not None:
+        _remove_new_files(git, checkout, commit, other, rescue)
     faults.point("checkout.moving")
     git.checkout(checkout, commit)
     faults.point("checkout.moved")
+    for path, _, sub_commit in git.submodules(checkout, commit):
+        if git.head(checkout / path) not in (None, sub_commit) and git.contains(checkout / path, sub_commit):
+            _rescue(git, checkout / path, sub_commit, rescue / checkout.name, None)
     clones.place_submodules(git, source, checkout, commit, checkout, shared=False)
     return True
+
+
+def _remove_locks(checkout: Path) -> None:
+    """What a git that died in a move of ours left: the home's lock is ours, its last holder is dead."""
+    folder = git_folder(checkout)
+    for left_behind in folder.glob("*.lock") if folder else ():
+        left_behind.unlink()
+
+
+def _remove_new_files(git: Git, checkout: Path, commit: str, other: str, rescue: Path) -> None:
+    """Take away what a checkout of `other` that did not come to its end has written; what is not exactly that
+    (half a file, or the user's) goes to `rescue`."""
+    for name in git.new_files(checkout, commit, other):
+        path = checkout / name
+        if path.is_file() and not path.is_symlink():
+            if git.hash_file(checkout, name) != git.blob_of(checkout, other, name):
+                _keep(path, rescue / checkout.name / name)
+            path.unlink()
 
 
 def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None:
@@ -105,13 +131,20 @@ def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None
     faults.point("checkout.placed")
 
 
-def _rescue_edits(git: Git, checkout: Path, commit: str, rescue: Path) -> None:
+def _rescue(git: Git, checkout: Path, commit: str, rescue: Path, other: str | None) -> None:
+    """Copy aside what a checkout of `commit` would overwrite and nobody else has."""
     for name in git.edited(checkout):
         path = checkout / name
-        if not path.is_file() or path.is_symlink():
-            continue
-        content = git.hash_file(checkout, name)
-        if content not in (git.blob_of(checkout, "HEAD", name), git.blob_of(checkout, commit, name)):
-            kept = rescue / checkout.name / name
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, kept)
+        content = git.hash_file(checkout, name) if path.is_file() and not path.is_symlink() else None
+        stored = (git.blob_of(checkout, known, name) for known in ("HEAD", commit, other) if known)
+        if content is None or content not in stored:
+            _keep(checkout / name, rescue / checkout.name / name)
+    for name in git.collisions(checkout, commit):
+        _keep(checkout / name, rescue / checkout.name / name)
+
+
+def _keep(path: Path, kept: Path) -> None:
+    if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path, kept, follow_symlinks=False)

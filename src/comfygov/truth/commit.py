@@ -58,7 +58,7 @@ def commit(truth: Truth, state: State, origin: Origin, line: AuditEntry, before:
         truth.snapshots.write_head(Head(meta.id, meta.generation, clock.now(), parent, line.digest))
         materialise(truth.home, truth.git, state)
     except BaseException as error:
-        _go_back(truth, head, ids, error)
+        _go_back(truth, head, ids, error, state)
         raise
     _finish(truth.home, line)
     return Committed(meta, pre)
@@ -104,7 +104,9 @@ def _in_chain(truth: Truth, line: AuditEntry) -> AuditEntry:
     return audit.chained(line, audit.last_digest(truth.home.audit_file, truth.snapshots.head()))
 
 
-def _go_back(truth: Truth, head: Head | None, made: tuple[str, ...], error: BaseException) -> None:
+def _go_back(
+    truth: Truth, head: Head | None, made: tuple[str, ...], error: BaseException, failed: State | None = None
+) -> None:
     """Undo a commit that met an error: head as it was, the disk as head says, and nothing of it left.
 
     An interrupt behind the commit point undoes nothing: the state is there, with its marker, for the next
@@ -114,7 +116,7 @@ def _go_back(truth: Truth, head: Head | None, made: tuple[str, ...], error: Base
         if head is None or not isinstance(error, Exception):
             return
         truth.snapshots.write_head(head)
-        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot))
+        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot), failed)
     _forget(truth, made)
 
 
@@ -146,7 +148,7 @@ def finish_pending(truth: Truth) -> str | None:
         return None
     head = truth.snapshots.head()
     if head is not None:
-        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot))
+        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot), _other_of(truth, found, head))
         if head.audit == found.audit.digest if found.audit.digest else head.snapshot == found.target:
             _finish(truth.home, found.audit if found.audit.digest else _in_chain(truth, found.audit))
             return f"finished what `{found.command}` began: production is {head.snapshot}"
@@ -155,14 +157,24 @@ def finish_pending(truth: Truth) -> str | None:
     return f"`{found.command}` ended before it committed: production is still {now}"
 
 
-def materialise(home: Home, git: Git, state: State) -> None:
-    """Bring truth files, code, links and the model paths to `state`. Every step can be done again."""
+def _other_of(truth: Truth, found: Pending, head: Head) -> State | None:
+    """The other end of an interrupted commit, as far as its snapshot is there."""
+    other = found.previous if head.snapshot == found.target else found.target
+    return truth.snapshots.read(other) if other in truth.snapshots.ids() else None
+
+
+def materialise(home: Home, git: Git, state: State, other: State | None = None) -> None:
+    """Bring truth files, code, links and the model paths to `state`. Every step can be done again.
+
+    `other` is the state that an interrupted or failed commit was to or from.
+    """
     with fs.explained(home.root):
         for name, data in state.truth().items():
             fs.write_if_changed(home.truth_path(name), data)
         rescue = home.state / "rescued" / clock.now().replace(":", "")
+        others = {checkout: commit_id for _, checkout, _, commit_id in checkouts.targets(home, other)} if other else {}
         moved = [
-            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue)
+            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, others.get(checkout))
             for _, checkout, source, commit_id in checkouts.targets(home, state)
         ]
         if any(moved):
