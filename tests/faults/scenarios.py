@@ -184,7 +184,7 @@ def _keep_one_snapshot(stage: Stage) -> None:
     stage.governed.gov("tx", "abort", "3").ok()
     stage.governed.gov("rollback", "1").ok()
     (stage.home / "state" / "work" / "build-999999").mkdir(parents=True)
-    (stage.home / ".venvs" / ".abc.999999.staging").mkdir()
+    (stage.home / ".venvs" / ".abc.999999.comfygov-staging").mkdir()
 
 
 def operations(governed: Governed) -> list[Operation]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from comfygov.ports.comfy_api import ComfyApi, free_port
@@ -16,6 +18,7 @@ from tests.faults.scenarios import Operation, Stage, faulty
 from tests.kit.checker import problems, processes
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from tests.kit.governed import Ran
@@ -108,6 +111,58 @@ def test_many_at_once_neither_break_each_other_nor_lie(running: tuple[Stage, int
     numbers = [int(path.name.split("-")[0]) for path in (stage.home / "snapshots").glob("[0-9]*")]
     assert len(numbers) == len(set(numbers))
     judge(stage)
+
+
+def test_a_comfyui_whose_gov_died_at_its_start_is_known(stage: Stage) -> None:
+    stage.reset(Operation("nothing", ()))
+    port = free_port()
+    for place in ("comfyui.started", "comfyui.launched"):
+        ran = faulty(stage.governed, f"kill@{place}").gov("run", "--detach", "--", "--port", str(port))
+        assert ran.exit_code == -signal.SIGKILL
+        running = stage.governed.json("status")["running"]
+        assert os.getsid(running["pid"]) == running["pid"]
+        stage.governed.gov("node", "remove", "one", "--purge-code").failed(1, "--restart")
+        stage.governed.gov("stop").ok()
+        assert not processes(stage.home)
+    judge(stage)
+
+
+def test_a_copied_home_does_not_own_the_comfyui_of_the_first(running: tuple[Stage, int]) -> None:
+    stage, port = running
+    copy = stage.governed.root / "copy"
+    shutil.copytree(stage.home, copy, symlinks=True)
+    try:
+        assert stage.governed.json("status", "--home", str(copy))["running"] is None
+        stage.governed.gov("stop", "--home", str(copy)).failed(1, "no ComfyUI of this home runs")
+        assert ComfyApi("127.0.0.1", port).alive()
+    finally:
+        shutil.rmtree(copy)
+
+
+def test_an_interrupted_stop_starts_again_what_ran(running: tuple[Stage, int]) -> None:
+    stage, _ = running
+    child = faulty(stage.governed, "stop@lock.held").start("rollback", "1", "--restart")
+    wait_for_stop(child)
+    family = processes(stage.home)
+    for line in family:
+        if "main.py" in line:
+            os.kill(int(line.split()[0]), signal.SIGSTOP)  # it cannot end before it is killed
+    child.send_signal(signal.SIGCONT)
+    time.sleep(1.5)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    for line in family:
+        if "main.py" in line:
+            os.kill(int(line.split()[0]), signal.SIGCONT)
+    child.communicate(timeout=90)
+    assert child.returncode == 130
+    assert stage.governed.json("status")["running"] is not None
+
+
+def wait_for_stop(child: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while psutil.Process(child.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_a_lock_whose_holder_died_is_free(stage: Stage) -> None:

@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_LEFTOVER = re.compile(r"\..*\.\d+\.(tmp|staging|doomed|damaged|own)|\..*\.staging(\.disabled)?")
+_LEFTOVER = re.compile(r".*\.comfygov-[a-z]+(\.disabled)?")
 
 
 def problems(

@@ -69,7 +69,7 @@ def test_links_of_others_in_a_home_are_left_alone(governed: Governed) -> None:
     secret.write_text("not to be copied")
     (governed.home / "state" / "work").mkdir(exist_ok=True)
     (governed.home / "state" / "work" / "build-1").symlink_to(outside)
-    (governed.home / ".venvs" / ".abc.999999.staging").symlink_to(outside)
+    (governed.home / ".venvs" / ".abc.999999.comfygov-staging").symlink_to(outside)
     (governed.home / "ComfyUI" / "custom_nodes" / "one" / "data").symlink_to(outside)
     (governed.home / "uv.lock").unlink()
     (governed.home / "uv.lock").symlink_to(secret)

@@ -210,6 +210,11 @@ def as_known(error: BaseException) -> GovError:
     """Every exception as the one type of error."""
     if isinstance(error, GovError):
         return error
+    if isinstance(error.__cause__, KeyboardInterrupt):
+        return as_known(error.__cause__)  # during an import Python wraps it
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        output.say(error.ctx.get_help())
+        return GovError(Code.USAGE, "a command is missing", "one of those above")
     if isinstance(error, click.UsageError):
         ctx = error.ctx
         return GovError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +177,7 @@ class Generations:
             return
         _refuse(record.check(staged) + condition.frame_problems(staged, python.path))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
-        aside = self.root / f".{generation}.{os.getpid()}.damaged"
+        aside = fs.beside(self.path(generation), "damaged")
         with fs.explained(staged):
             (staged / ".lock").unlink(missing_ok=True)  # uv lets everybody write it, and nobody installs here again
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
@@ -201,7 +200,7 @@ class Generations:
         """Make generation `generation` unless a sound one is there; a failure leaves what there was."""
         if not anew and self.is_sound(generation):
             return
-        staging = self.root / f".{generation}.{os.getpid()}.staging"
+        staging = fs.beside(self.path(generation), "staging")
         self.stage(project, staging, python, base)
         self.seal(staging, generation, python, anew=anew)
 

@@ -29,5 +29,6 @@ def group_of(node_id: str) -> str:
 
 def id_from_source(source: str) -> str:
     """`https://host/owner/ComfyUI-GGUF.git` -> `ComfyUI-GGUF`."""
-    last = re.split(r"[/\\:]", source.rstrip("/\\"))[-1]
+    bare = re.split(r"[?#]", source)[0] if "://" in source else source
+    last = re.split(r"[/\\:]", bare.rstrip("/\\"))[-1]
     return last.removesuffix(".git")

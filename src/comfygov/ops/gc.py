@@ -82,8 +82,8 @@ def _find(context: Context) -> list[tuple[Kind, Path, str]]:
 
 
 def _kept_back(context: Context) -> tuple[str, ...]:
-    trials = _trials(context)
-    return (f"environments: {trials[0].txid} is on trial and may be about to use one",) if trials else ()
+    trials = [f"environments: {tx.txid} is on trial and may be about to use one" for tx in _trials(context)]
+    return (*trials, *gc_cache.missing_homes())
 
 
 def _trials(context: Context) -> list[TxSummary]:
@@ -148,8 +148,9 @@ def _leftovers(context: Context) -> Iterator[Path]:
             pid = fs.leftover_of(path.name)
             if pid is not None and identity.started_at(pid) is None:
                 yield path
-    yield from (path for path in _entries(home.custom_nodes) if re.fullmatch(r"\..+\.staging\.disabled", path.name))
-    staging = home.comfyui.with_name(f".{home.comfyui.name}.staging")
+    half_made = re.compile(r"\..+\.comfygov-staging\.disabled")
+    yield from (path for path in _entries(home.custom_nodes) if half_made.fullmatch(path.name))
+    staging = home.comfyui.with_name(f".{home.comfyui.name}.comfygov-staging")
     if staging.is_dir() and home.comfyui.is_dir():
         yield staging
 

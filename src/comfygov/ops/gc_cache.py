@@ -58,6 +58,16 @@ def unused(context: Context) -> Iterator[tuple[Path, str]]:
     yield from ((path, f"not used for {UNUSED_DAYS} days") for path in _old(root / "bytecode"))
 
 
+def missing_homes() -> list[str]:
+    """A line for each known home that is not where it was: as long as it is known, no git objects go."""
+    found = []
+    for record in sorted((cache_root() / "homes").glob("*.json")):
+        home = store.load(record, KnownHome).path
+        if not is_home(Path(home)):
+            found.append(f"git objects: the home {home} is not there (if it is gone for good: rm {record})")
+    return found
+
+
 def _old(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
@@ -70,10 +80,10 @@ def _needed(git: Git, cache: Path) -> set[str] | None:
     needed: set[str] = set()
     for record in sorted((cache / "homes").glob("*.json")):
         home = Path(store.load(record, KnownHome).path)
-        if not home.exists() and not home.parent.exists():
-            return None  # its disk may be away
         try:
-            needed |= set(_named_by(git, home)) if is_home(home) else set()
+            if not is_home(home):
+                return None  # moved, deleted, or its disk is away: what it needs is not known
+            needed |= set(_named_by(git, home))
         except (GovError, OSError):
             return None
     return needed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Registry
+from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Head, Registry
 from comfygov.ops import claims, committing, locking, sync, trying
 from comfygov.ops.context import Context, changing, open_home, work_directory
 from comfygov.ops.init_settings import InitRequest, refuse_late_changes, wanted_settings
@@ -17,7 +17,7 @@ from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
-from comfygov.truth import checkouts, settings
+from comfygov.truth import audit, checkouts, settings
 from comfygov.truth.home import is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
@@ -57,7 +57,7 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
         context = _prepare(root, request, command_line, progress)
     stages = Stages(progress)
     with changing(context):
-        if context.snapshots.head() is not None:
+        if context.snapshots.head() is not None or _found_again(context):
             return _repair(context, stages)
         return _create(context, request, stages)
 
@@ -100,6 +100,23 @@ def _refuse_foreign(root: Path) -> None:
             f"gov init --path NEW_DIR --comfyui-dir {root}" if looks else "name an empty or new directory with --path"
         )
         raise GovError(Code.ALREADY_EXISTS, f"{root} is not empty and is no governed home", hint)
+
+
+def _found_again(context: Context) -> bool:
+    """Write a lost head.json anew from the audit: a home with a history is not started over."""
+    lines = audit.entries(context.home.audit_file)
+    if not lines or not context.snapshots.ids():
+        return False
+    moves = [line for line in lines if line.before != line.after and line.action != "manual"]
+    last = moves[-1].after or ""
+    if last not in context.snapshots.ids():
+        raise GovError(
+            Code.HOME_DAMAGED, f"head.json is lost, and the last state, {last}, is not there", "gov snapshot list"
+        )
+    meta = context.snapshots.meta(last)
+    context.snapshots.write_head(Head(last, meta.generation, meta.created_at, moves[-1].before, lines[-1].digest))
+    context.progress.warn(f"head.json was lost: by the audit, production is {last}")
+    return True
 
 
 def _repair(context: Context, stages: Stages) -> InitResult:
@@ -161,7 +178,7 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     git.fetch(source, request.ref)
     commit = git.resolve(source, request.ref)
     clones.ensure_cached(git, source, commit)
-    staging = tree.with_name(f".{tree.name}.staging")
+    staging = tree.with_name(f".{tree.name}.comfygov-staging")
     fs.remove_tree(staging)
     clones.place(git, source, commit, staging)
     try:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from comfygov.errors import Code, GovError
 from comfygov.ops import audit, production, sync
+from comfygov.ops.context import LOCK_WAIT_SECONDS
 from comfygov.ports import clones, lock
 from comfygov.truth import checkouts
 
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from comfygov.model.state import Head
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
 Kind = Literal["commit", "truth", "environment", "link", "comfyui", "node", "unmanaged", "rights", "audit", "lock"]
+_TRIES = 3
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -45,6 +50,25 @@ class Verified(msgspec.Struct, frozen=True):
 def verify(context: Context, *, deep: bool) -> Verified:
     """Compare environment, code, truth files, links and rights with head; with `deep` also contents,
     the audit chain and the kept snapshots."""
+    for _ in range(_TRIES):
+        before = _wait_for_quiet(context)
+        found = _compare(context, deep=deep)
+        if context.snapshots.head() == before and lock.holder(context.home.lock_file) is None:
+            return found
+    raise GovError(Code.BUSY, "production changes all the time while it is looked at", "run it again in a moment")
+
+
+def _wait_for_quiet(context: Context) -> Head | None:
+    """Head, at a moment when no command changes anything: half a change is no drift."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while (holder := lock.holder(context.home.lock_file)) is not None:
+        if time.monotonic() > deadline:
+            raise GovError(Code.BUSY, f"`{holder.command}` (pid {holder.pid}) is at work", "wait until it is done")
+        time.sleep(0.05)
+    return context.snapshots.head()
+
+
+def _compare(context: Context, *, deep: bool) -> Verified:
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
     found = [
@@ -88,7 +112,7 @@ def _links(context: Context, state: State) -> Iterator[Finding]:
     for link, target in ((home.production_link, home.venvs / state.generation), (home.activate_link, None)):
         wanted = os.path.realpath(target or home.production_link)
         if not link.is_symlink():
-            mend = f"mv {link.name} {link.name}.old, then gov sync" if link.exists() else "gov sync"
+            mend = f"mv {link} {link}.old, then gov sync" if link.exists() else "gov sync"
             yield Finding("link", link.name, "is not there" if not link.exists() else "is no link", mend)
         elif os.path.realpath(link) != wanted:
             yield Finding("link", link.name, f"leads to {os.readlink(link)}", "gov sync")  # noqa: PTH115
@@ -109,7 +133,7 @@ def _checkout(context: Context, name: str, checkout: Path, _source: str, commit:
     if at is None:
         there = checkout.exists()
         problem = "is no git checkout" if there else "is not there"
-        yield Finding(kind, name, problem, f"mv {checkout} {checkout}.old, then gov sync" if there else "gov sync")
+        yield Finding(kind, name, problem, f"mv {checkout} {checkout}.disabled, then gov sync" if there else "gov sync")
         return
     if at != commit:
         yield Finding(kind, name, f"is at {at[:10]}, head says {commit[:10]}", "gov sync")

@@ -42,7 +42,13 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
     return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}")
 
 
-_LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.(tmp|staging|doomed|damaged|own)")
+_LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.comfygov-[a-z]+")
+
+
+def beside(path: Path, purpose: str) -> Path:
+    """A name next to `path` for something under way: nobody else uses such names, so that `gov gc` may take
+    what a dead process left."""
+    return path.with_name(f".{path.name}.{os.getpid()}.comfygov-{purpose}")
 
 
 def leftover_of(name: str) -> int | None:
@@ -54,7 +60,7 @@ def leftover_of(name: str) -> int | None:
 def create_atomic(path: Path, data: bytes) -> bool:
     """Write a file that is not there yet; False when it is. Nobody ever sees it without its content, but where
     there are no hardlinks."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, "tmp")
     write_atomic(temporary, data)
     try:
         os.link(temporary, path)
@@ -106,7 +112,7 @@ def fsync_directory(path: Path) -> None:
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` so that a reader, or a kill at any moment, sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, "tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -153,7 +159,7 @@ def flip_link(link: Path, target: str) -> bool:
             f"{link} is in the way: it is not a link",
             f"move it aside (`mv {link} {link}.old`) and run the command again",
         )
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary = beside(link, "tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     faults.point("link.staged")
@@ -198,7 +204,7 @@ def unshare_tree(path: Path) -> None:
 
     from comfygov.ports import process
 
-    own = path.with_name(f".{path.name}.{os.getpid()}.own")
+    own = beside(path, "own")
     remove_tree(own)
     clone = ["-cRp"] if sys.platform == "darwin" else ["-a", "--reflink=auto"]
     done = process.run(["cp", *clone, "--", str(path), str(own)], timeout_seconds=1800)
@@ -239,7 +245,7 @@ def remove_tree(path: Path) -> None:
         return
     import shutil
 
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.doomed")
+    doomed = beside(path, "doomed")
     path.rename(doomed)
     faults.point("tree.doomed")
     try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import lock, process
+from comfygov.ports import fs, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, without_credentials
 
@@ -102,10 +103,9 @@ class Git:
         """
         repository = self.cache_of(source)
         everything = ("+HEAD:refs/source/HEAD", "+refs/heads/*:refs/source/heads/*", "+refs/tags/*:refs/source/tags/*")
-        with lock.exclusive(repository.with_suffix(".lock"), "git fetch", FETCH_TIMEOUT_SECONDS):
+        with self._writing(repository):
             if not (repository / "config").is_file():
-                repository.parent.mkdir(parents=True, exist_ok=True)
-                self._check(["init", "--quiet", "--bare", "--", str(repository)], repository.parent)
+                self._make_cache(repository)
             done = self._fetch(source, ["--prune"], everything)
             if done.exit_code != 0 and "corruption" in done.stderr:
                 name = f"+refs/heads/{ref}:refs/source/heads/{ref}" if ref else everything[0]
@@ -113,6 +113,23 @@ class Git:
         if done.exit_code != 0:
             raise fetch_failure(source, repository, done)
         return repository
+
+    @contextmanager
+    def _writing(self, repository: Path) -> Iterator[None]:
+        """Hold a cache repository's lock, which a git that outlives its gov holds too; locks that git left there
+        are those of the dead."""
+        with lock.exclusive(repository.with_suffix(".lock"), "git fetch", FETCH_TIMEOUT_SECONDS):
+            for left_behind in repository.rglob("*.lock"):
+                left_behind.unlink(missing_ok=True)
+            yield
+
+    def _make_cache(self, repository: Path) -> None:
+        """A new bare repository, under its name only when it is whole."""
+        staging = fs.beside(repository, "staging")
+        fs.remove_tree(staging)
+        self._check(["init", "--quiet", "--bare", "--", str(staging)], repository.parent)
+        fs.remove_tree(repository)
+        staging.rename(repository)
 
     def _fetch(self, source: Source, options: Sequence[str], refspecs: Sequence[str]) -> process.Completed:
         return self._run(
@@ -146,7 +163,8 @@ class Git:
         raise self._no_such_ref(source, ref)
 
     def _fetch_commit(self, source: Source, commit: str) -> bool:
-        return self._fetch(source, (), (f"{commit}:refs/comfygov/keep/{commit}",)).exit_code == 0
+        with self._writing(self.cache_of(source)):
+            return self._fetch(source, (), (f"{commit}:refs/comfygov/keep/{commit}",)).exit_code == 0
 
     def _no_such_ref(self, source: Source, ref: str | None) -> GovError:
         if ref is None:
@@ -162,7 +180,10 @@ class Git:
     def keep(self, source: Source, commit: str) -> None:
         """Hold `commit` in the cache whatever happens upstream."""
         repository = self.cache_of(source)
-        self._check(["update-ref", f"refs/comfygov/keep/{commit}", commit], repository)
+        name = f"refs/comfygov/keep/{commit}"
+        if self._run(["rev-parse", "--verify", "--quiet", name], repository).exit_code != 0:
+            with self._writing(repository):
+                self._check(["update-ref", name, commit], repository)
         os.utime(repository)  # it is in use: `gov gc` looks at this
 
     def has_commit(self, source: Source, commit: str) -> bool:

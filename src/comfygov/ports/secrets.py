@@ -7,7 +7,9 @@ import re
 
 from comfygov.ports.source import without_credentials
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASS(W|PHRASE)|CREDENTIAL|API_?KEY|(ACCESS|PRIVATE)_KEY|AUTH|(^|_)PAT($|_)", re.IGNORECASE
+)
 _SECRET_OPTION = re.compile(r"(--[\w-]*(?:token|secret|passw|api-?key)[\w-]*[= ])(?:'[^']*'|\S+)", re.IGNORECASE)
 _MIN_LENGTH = 6
 """A shorter value would be found in words that are none."""
@@ -25,4 +27,6 @@ def hidden(text: str) -> str:
 def _secret_values() -> list[str]:
     """Longest first, so that none is left in half."""
     values = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
-    return sorted((value for value in values if len(value) >= _MIN_LENGTH), key=len, reverse=True)
+    # A path (SSH_AUTH_SOCK, XAUTHORITY) tells where a secret is, not what it is.
+    secrets = (value for value in values if len(value) >= _MIN_LENGTH and not value.startswith("/"))
+    return sorted(secrets, key=len, reverse=True)

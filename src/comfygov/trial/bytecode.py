@@ -40,7 +40,7 @@ class BytecodeCache:
 
 def _keep(tree: Path, cached: Path, without: str) -> None:
     """Store the bytecode of `tree`; another process may have been faster."""
-    staging = cached.with_name(f".{cached.name}.{os.getpid()}.staging")
+    staging = fs.beside(cached, "staging")
     fs.remove_tree(staging)
     for folder in _folders(tree, without):
         shutil.copytree(folder, staging / folder.relative_to(tree))

@@ -122,7 +122,7 @@ def _remove_new_files(git: Git, checkout: Path, commit: str, other: str, rescue:
 def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None:
     clones.ensure_cached(git, source, commit)
     # ComfyUI never loads a name that ends in .disabled, whoever starts it.
-    staging = checkout.with_name(f".{checkout.name}.staging.disabled")
+    staging = checkout.with_name(f".{checkout.name}.comfygov-staging.disabled")
     fs.remove_tree(staging)
     checkout.parent.mkdir(parents=True, exist_ok=True)
     clones.place(git, source, commit, staging)

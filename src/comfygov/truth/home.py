@@ -135,7 +135,7 @@ def refuse_links(home: Home) -> None:
     """What comfygov writes stays in the home: none of its own places may be a link to somewhere else."""
     files = (home.head_file, home.pending_file, home.audit_file, home.lock_file, home.run_file)
     folders = (home.state, home.snapshots, home.venvs, home.candidates)
-    for path in (*folders, home.transactions, home.conflicts, home.work, home.logs, *files):
+    for path in (*folders, home.state / "rescued", home.transactions, home.conflicts, home.work, home.logs, *files):
         if os.path.islink(path):  # noqa: PTH114 (on the way of every command)
             raise GovError(
                 Code.HOME_DAMAGED,

@@ -167,7 +167,13 @@ class Snapshots:
         """None in a home whose init did not finish."""
         if not self._home.head_file.is_file():
             return None
-        head = store.load(self._home.head_file, Head)
+        try:
+            head = store.load(self._home.head_file, Head)
+        except GovError as error:
+            file = self._home.head_file
+            if error.code is Code.HOME_DAMAGED:
+                error.hint = f"mv {file} {file}.damaged && gov init --path {self._home.root} (by the audit)"
+            raise
         store.check_version(self._home.head_file, head.schema_version)
         return head
 
@@ -195,7 +201,7 @@ class Snapshots:
 
 def _write_staged(parent: Path, name: str, files: dict[str, bytes]) -> None:
     parent.mkdir(parents=True, exist_ok=True)
-    staging = parent / f".{name}.{os.getpid()}.staging"
+    staging = fs.beside(parent / name, "staging")
     fs.remove_tree(staging)
     staging.mkdir()
     try:

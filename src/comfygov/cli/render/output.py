@@ -85,8 +85,12 @@ def emit_error(error: GovError) -> None:
 
 def say(text: str, *, end: str = "\n") -> None:
     """A line that is not data."""
-    if sys.stderr is not None:
+    if sys.stderr is None:
+        return
+    try:
         print(text, file=sys.stderr, end=end, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens: that is no reason to fail
 
 
 class TerminalProgress:
