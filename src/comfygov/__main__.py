@@ -17,15 +17,17 @@ def main() -> None:
     # A trial's ComfyUI is ended on the way out; the default action would leave it running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_in_order)
+    # A Ctrl-C while modules are loaded waits until `run` can say what it means.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    from comfygov.cli.entry import run
+    from comfygov.ports.process import keep_others_out
+
+    keep_others_out()
     try:
-        from comfygov.cli.entry import run
-        from comfygov.ports.process import keep_others_out
-
-        keep_others_out()
-
         exit_code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before the command began, or a second one on its way out
+    except KeyboardInterrupt:  # a second one, on the way out
         exit_code = 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

@@ -188,3 +188,31 @@ def test_init_names_the_module_that_comfyui_misses(bare: Governed) -> None:
     bare.init().failed(1, "needs the Python module `lostmodule`", "--require lostmodule")
     bare.init("--require", "lostmodule").ok()
     assert bare.installed() == {"lostmodule-1.0"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--repo", "/nonexistent"),
+        ("--repo=-uevil",),
+        ("--repo", "ext::sh -c touch x"),
+        ("--repo", "{packs}/plain"),
+        ("--repo", "{comfyui}", "--ref", "nope"),
+        ("--constraint", "torch=="),
+    ],
+)
+def test_an_init_that_is_refused_leaves_nothing(bare: Governed, options: tuple[str, ...]) -> None:
+    bare.pack("plain")
+    make_comfyui(bare.comfyui_source)
+    words = {"packs": bare.root / "packs", "comfyui": bare.comfyui_source}
+    ran = bare.gov("init", *(option.format(**words) for option in options))
+    assert ran.exit_code in (1, 2), ran
+    assert ".comfygov-staging" not in ran.stderr
+    assert not bare.home.exists()
+
+
+def test_a_bare_command_shows_its_help(bare: Governed) -> None:
+    for words in ((), ("node",), ("tx",)):
+        ran = bare.gov(*words).failed(2, "a command is missing")
+        assert "\n  list" in ran.stderr or "Commands:" in ran.stderr
+        assert "\ufffd" not in ran.stderr

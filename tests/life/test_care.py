@@ -276,3 +276,60 @@ def test_a_home_of_the_first_release_is_taken_on(home: Governed) -> None:
     home.gov("snapshot", "create").ok()
     home.gov("audit", "--check").ok()
     assert json.loads((state / "head.json").read_bytes())["audit"]
+
+
+def test_a_lost_head_is_found_again_and_no_new_history_begins(home: Governed) -> None:
+    home.gov("snapshot", "create").ok()
+    before = home.world()
+    head = home.home / "state" / "head.json"
+    head.write_text("{")
+    home.gov("status").failed(1, "head.json", "gov init --path")
+    head.rename(head.with_name("head.json.damaged"))
+    home.gov("init", "--path", str(home.home)).ok()
+    assert home.world() == before
+    home.gov("audit", "--check").ok()
+    home.gov("verify", "--deep").ok()
+
+
+def test_gc_keeps_what_comfyui_runs_from_and_what_may_be_promoted(home: Governed) -> None:
+    home.wheel("extra", "1.0")
+    home.promote_pack("two", "extra\n")
+    home.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    running = production(home)
+    try:
+        home.gov("rollback", "4").ok()
+        home.gov("node", "disable", "one").ok()
+        home.gov("node", "enable", "one").ok()
+        with (home.home / "config.toml").open("a") as config:
+            config.write("\n[rollback]\nsnapshot_retention = 1\n")
+        home.gov("gc").ok()
+        assert running.is_dir()
+    finally:
+        home.gov("stop").ok()
+    assert str(running) in {item["path"] for item in home.json("gc")["removed"]}
+
+
+def test_a_home_whose_disk_is_away_keeps_its_objects(home: Governed) -> None:
+    for path in (home.root / "cache" / "git").glob("*.git"):
+        os.utime(path, (1, 1))
+    other = home.root / "mount"
+    home.home.rename(other)
+    second = type(home)(home.root / "second", {"COMFYGOV_CACHE": str(home.root / "cache")})
+    second.root.mkdir()
+    second.init().ok()
+    kept = second.json("gc")
+    assert not [item for item in kept["removed"] if item["kind"] == "cache" and item["path"].endswith(".git")]
+    assert any(str(home.home) in line for line in kept["kept_back"])
+
+
+def test_gc_takes_nothing_of_a_persons_that_looks_like_a_leftover(home: Governed) -> None:
+    mine = [
+        home.home / ".todo.31.12.2024.tmp",
+        node(home, ".mypack.999999.own") / "f",
+        node(home, ".d.staging.disabled"),
+    ]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    home.gov("gc").ok()
+    assert [path.read_text() for path in mine] == ["mine"] * 3

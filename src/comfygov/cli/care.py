@@ -40,7 +40,14 @@ def gc(options: Options, dry_run: bool) -> None:
 
 @click.command()
 @click.option("--check", is_flag=True, help="Follow the chain: find edits, deletions, reordering, truncation.")
-@click.option("-n", "--lines", default=20, show_default=True, help="How many of the last lines; 0 shows all.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many of the last lines; 0 shows all.",
+)
 @common
 def audit(options: Options, check: bool, lines: int) -> int:
     """What was changed here: when, by whom, with which command, from which snapshot to which."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,15 @@ def reason_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--reason", default="", callback=without_secrets, help="Why; it is recorded.")(command)
 
 
+def timeout_option(text: str) -> Callable[..., Any]:
+    return click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help=text)
+
+
+def lines_option(default: int) -> Callable[..., Any]:
+    text = "How many of the last lines; 0 shows all."
+    return click.option("-n", "--lines", type=click.IntRange(min=0), default=default, show_default=True, help=text)
+
+
 def open_context(options: Options) -> Context:
     from comfygov.ops.context import open_home
 
@@ -180,6 +190,7 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     name = command_name(arguments)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         result = gov.main(args=arguments, prog_name="gov", standalone_mode=False)
     except click.exceptions.Exit as done:
         return done.exit_code

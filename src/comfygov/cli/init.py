@@ -19,7 +19,12 @@ from comfygov.cli.entry import Options, command_line, common, progress, show
 @click.option("--index-url", metavar="URL", help="The package index (`none`: only --find-links).")
 @click.option("--constraint", multiple=True, metavar="SPEC", help="Hold a package, e.g. 'torch==2.11.*'.")
 @click.option("--require", multiple=True, metavar="SPEC", help="A package that this ComfyUI needs and does not name.")
-@click.option("--timeout", type=float, metavar="S", help="Seconds that ComfyUI has to become ready.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds that ComfyUI has to become ready.",
+)
 @common
 def init(
     options: Options,

@@ -11,7 +11,12 @@ from comfygov.errors import Code, GovError
 @click.command()
 @click.option("--sync", "sync_first", is_flag=True, help="Repair production first.")
 @click.option("--detach", is_flag=True, help="Return when ComfyUI answers; it goes on in the background.")
-@click.option("--timeout", type=float, metavar="S", help="Seconds that a detached ComfyUI has to become ready.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds that a detached ComfyUI has to become ready.",
+)
 @click.argument("comfyui_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMFYUI ARGS]")
 @common
 def run(options: Options, sync_first: bool, detach: bool, timeout: float | None, comfyui_args: tuple[str, ...]) -> int:
@@ -40,7 +45,9 @@ def stop(options: Options) -> None:
 
 
 @click.command()
-@click.option("-n", "--lines", default=50, show_default=True, help="How many lines (0: all).")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines (0: all)."
+)
 @click.argument("txid", required=False)
 @common
 def logs(options: Options, lines: int, txid: str | None) -> None:

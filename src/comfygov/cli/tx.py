@@ -16,7 +16,12 @@ def tx() -> None:
 
 @tx.command()
 @click.argument("node_id")
-@click.option("--timeout", type=float, metavar="S", help="Seconds that ComfyUI has to become ready.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds that ComfyUI has to become ready.",
+)
 @click.option("--ref", help="Try another branch, tag or commit of the pack.")
 @common
 def run(options: Options, node_id: str, timeout: float | None, ref: str | None) -> int:

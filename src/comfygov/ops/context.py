@@ -97,7 +97,11 @@ class Context:
         """The Python that this home's environments are built on."""
         from comfygov.ports.uv import inspect_interpreter
 
-        return inspect_interpreter(self.config.python.interpreter)
+        try:
+            return inspect_interpreter(self.config.python.interpreter)
+        except GovError as error:
+            error.hint = f"write one that is there into {self.home.config_file}, [python] interpreter; then gov sync"
+            raise
 
     def head_state(self) -> State:
         return self.snapshots.read(self.snapshots.require_head().snapshot)

@@ -18,7 +18,7 @@ from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import audit, checkouts, settings
-from comfygov.truth.home import is_home, refuse_source_checkout
+from comfygov.truth.home import Home, is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -48,6 +48,28 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
     """Make or repair the home at `request.root`."""
     root = request.root.expanduser().absolute()
     refuse_source_checkout(root)
+    was_there = root.is_dir() and any(root.iterdir())
+    try:
+        return _initialise(root, request, command_line, progress)
+    except BaseException:
+        if not was_there:
+            _take_back(root)
+        raise
+
+
+def _take_back(root: Path) -> None:
+    """An init that failed before it had any code leaves nothing: not even settings that would rule the next."""
+    if not (root / "config.toml").is_file() or (root / "state" / "head.json").exists():
+        return
+    home = Home(root, settings.read_config(root / "config.toml"))
+    is_ours = {entry.name for entry in root.iterdir()} <= {"config.toml", "state"}
+    if is_ours and not (home.comfyui.exists() and home.comfyui.is_relative_to(root)):
+        fs.remove_tree(root / "state")
+        (root / "config.toml").unlink()
+        root.rmdir()
+
+
+def _initialise(root: Path, request: InitRequest, command_line: str, progress: Progress) -> InitResult:
     if not is_home(root):
         _refuse_foreign(root)
     if (root / "state" / "head.json").is_file():
@@ -182,7 +204,7 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
     fs.remove_tree(staging)
     clones.place(git, source, commit, staging)
     try:
-        command.refuse_other_tree(staging)
+        command.refuse_other_tree(staging, source.public)
         staging.rename(tree)
     except BaseException:
         fs.remove_tree(staging)
@@ -242,9 +264,17 @@ def _lock(context: Context, work: Path, declared: Declaration) -> tuple[bytes, b
         raise GovError(
             Code.NO_SOLUTION,
             "ComfyUI's own requirements have no solution here",
-            "try another --python, --ref, --constraint or --install-torch",
+            _other_wishes(context, declared),
             problem.details,
         ) from problem
+
+
+def _other_wishes(context: Context, declared: Declaration) -> str:
+    """What to try, and which constraints of an earlier init are in force still."""
+    hint = "try another --python, --ref, --constraint, --require or --install-torch"
+    if declared.constraints:
+        hint += f"; in force by {context.home.config_file}: constraints = {list(declared.constraints)}"
+    return hint
 
 
 def _refuse_misfit(uv_lock: str) -> None:

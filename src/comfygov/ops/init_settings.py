@@ -84,7 +84,7 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
         python["interpreter"] = _interpreter(request.python)
     for text in (*request.constraints, *request.require):
         if requirements.parse(text) is None:
-            raise GovError(Code.BAD_REQUIREMENTS, f"`{text}` is not a requirement", "for example 'torch==2.11.*'")
+            raise GovError(Code.USAGE, f"`{text}` is not a requirement", "for example 'torch==2.11.*'")
     if request.constraints:
         python["constraints"] = list(request.constraints)
     if request.find_links:

@@ -230,7 +230,7 @@ def _record_failure(context: Context, tx: Transaction, error: BaseException) -> 
     if head is not None and context.snapshots.meta(head.snapshot).txid == tx.txid:
         note_promotion(context)
         return
-    if isinstance(error, GovError) and error.code in _REFUSALS:
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, GovError) and error.code in _REFUSALS):
         return
     words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
     promotion = msgspec.structs.replace(tx.promotion, status="failed", error=words)

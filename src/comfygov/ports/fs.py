@@ -149,16 +149,20 @@ def append_line(path: Path, line: bytes) -> None:
     faults.point("line.appended")
 
 
+def refuse_other_than_link(path: Path) -> None:
+    if path.exists() and not path.is_symlink():
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{path} is in the way: it is not a link",
+            f"move it aside (`mv {path} {path}.old`) and run the command again",
+        )
+
+
 def flip_link(link: Path, target: str) -> bool:
     """Make `link` a symbolic link to `target` with one rename; True when it changed."""
     if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115 (Path.readlink normalises)
         return False
-    if link.exists() and not link.is_symlink():
-        raise GovError(
-            Code.ALREADY_EXISTS,
-            f"{link} is in the way: it is not a link",
-            f"move it aside (`mv {link} {link}.old`) and run the command again",
-        )
+    refuse_other_than_link(link)
     temporary = beside(link, "tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

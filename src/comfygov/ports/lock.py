@@ -108,5 +108,5 @@ def _read_holder(path: Path) -> LockHolder | None:
 
 def _busy(path: Path) -> GovError:
     found = _read_holder(path)
-    who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found else "another command"
+    who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found and found.pid else "another command"
     return GovError(Code.BUSY, f"the home is busy: {who} is changing it", "wait until it is done, then run this again")

@@ -24,20 +24,21 @@ _ALLOWED_NAMES = frozenset(
 _ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "MIOPEN_", "PYTORCH_", "TORCH_")
 
 
-def refuse_other_tree(comfyui: Path) -> None:
-    """Raise unless `comfyui` is a ComfyUI that can be governed."""
+def refuse_other_tree(comfyui: Path, shown: str = "") -> None:
+    """Raise unless `comfyui` is a ComfyUI that can be governed; messages name it as `shown`."""
+    shown = shown or str(comfyui)
     missing = [name for name in _TREE_FILES if not (comfyui / name).is_file()]
     if missing:
         raise GovError(
             Code.NOT_COMFYUI,
-            f"{comfyui} is no ComfyUI: {', '.join(missing)} is missing",
+            f"{shown} is no ComfyUI: {', '.join(missing)} is missing",
             "check --repo or --comfyui-dir",
         )
     arguments = comfyui / "comfy" / "cli_args.py"
     if arguments.is_file() and "whitelist-custom-nodes" not in arguments.read_text(encoding="utf-8"):
         raise GovError(
             Code.NOT_COMFYUI,
-            f"the ComfyUI in {comfyui} is too old: it cannot be told which packs to load (--whitelist-custom-nodes)",
+            f"the ComfyUI in {shown} is too old: it cannot be told which packs to load (--whitelist-custom-nodes)",
             "choose a newer one with --ref",
         )
 

@@ -45,6 +45,7 @@ def commit(truth: Truth, state: State, origin: Origin, line: AuditEntry, before:
     A kill leaves the old or the new state and a marker; an error goes back to the old one. The caller
     holds the lock, has asked for obstacles, and has the generation and the git objects at hand.
     """
+    _refuse_other_than_links(truth.home)
     head = truth.snapshots.head()
     parent = head.snapshot if head else None
     ids = truth.snapshots.next_ids([origin.kind] if before is None else [before.kind, origin.kind])
@@ -69,6 +70,8 @@ def record(truth: Truth, line: AuditEntry, *, make: Origin | None = None, repair
 
     Returns the id of the snapshot that it is about.
     """
+    if repair is not None:
+        _refuse_other_than_links(truth.home)
     head = truth.snapshots.require_head()
     ids = truth.snapshots.next_ids([make.kind]) if make else ()
     state = truth.snapshots.read(head.snapshot)
@@ -85,6 +88,12 @@ def record(truth: Truth, line: AuditEntry, *, make: Origin | None = None, repair
         raise
     _finish(truth.home, line)
     return line.after or head.snapshot
+
+
+def _refuse_other_than_links(home: Home) -> None:
+    """Before anything is marked: what stands in the place of our links would stop the work in the middle."""
+    for link in (home.production_link, home.activate_link):
+        fs.refuse_other_than_link(link)
 
 
 def _mark(truth: Truth, line: AuditEntry, made: tuple[str, ...]) -> AuditEntry:
