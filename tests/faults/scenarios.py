@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,12 +32,22 @@ class Operation:
     prepare: Callable[[Stage], None] = _nothing
 
 
+@dataclass(frozen=True)
+class Outcomes:
+    """Of an undisturbed operation: every moment that it passes, in order; the states before and after it; its time."""
+
+    moments: list[str]
+    allowed: list[dict[str, str]]
+    seconds: float
+
+
 @dataclass
 class Stage:
     """One directory in which the same home is set up again and again."""
 
     governed: Governed
     user_files: dict[Path, bytes] = field(default_factory=dict)
+    known: dict[str, Outcomes] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -118,16 +129,23 @@ class Stage:
         found["state/plugins.json"] = re.sub(r'"added_at": "[^"]*"', "", found["state/plugins.json"])
         return {name: text for name, text in found.items() if name in KEYS}
 
-    def outcomes(self, operation: Operation) -> tuple[list[str], list[dict[str, str]]]:
-        """(every moment that the operation passes, in order; the states before and after it)."""
+    def outcomes(self, operation: Operation) -> Outcomes:
+        """What the operation does when nothing disturbs it; done once."""
+        if operation.name not in self.known:
+            self.known[operation.name] = self._observe(operation)
+        return self.known[operation.name]
+
+    def _observe(self, operation: Operation) -> Outcomes:
         self.reset(operation)
         states = []
         if operation.name not in ("init", "sync"):  # nothing is there, or something broken
             states.append(self.state())
         trace = self.governed.root / "trace"
         trace.unlink(missing_ok=True)
+        started = time.monotonic()
         self.run(operation, f"trace@{trace}").ok()
-        return trace.read_text().split(), [*states, self.state()]
+        seconds = time.monotonic() - started
+        return Outcomes(trace.read_text().split(), [*states, self.state()], seconds)
 
 
 # The checker holds the commits of the packs against the registry.

@@ -35,9 +35,9 @@ def strike_everywhere(stage: Stage, operation: Operation, places: list[str], all
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(stage: Stage, name: str, shard: int) -> None:
     operation = operation_of(stage, name)
-    moments, allowed = stage.outcomes(operation)
-    places = [f"kill@{place}" for place in numbered(moments)][shard::SHARDS]
-    strike_everywhere(stage, operation, places, allowed)
+    found = stage.outcomes(operation)
+    places = [f"kill@{place}" for place in numbered(found.moments)][shard::SHARDS]
+    strike_everywhere(stage, operation, places, found.allowed)
 
 
 @pytest.mark.slow
@@ -45,17 +45,17 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(stage: Stage, name: 
 def test_a_signal_at_any_kind_of_step_does_too(stage: Stage, name: str) -> None:
     """SIGTERM, Ctrl-C and SIGKILL to all children in turn: each kind of step meets each of them somewhere."""
     operation = operation_of(stage, name)
-    moments, allowed = stage.outcomes(operation)
+    found = stage.outcomes(operation)
     actions = itertools.islice(itertools.cycle(("term", "int", "tree")), NAMES.index(name) % 3, None)
-    places = [f"{action}@{place}" for action, place in zip(actions, first_of_each(moments), strict=False)]
-    strike_everywhere(stage, operation, places, allowed)
+    places = [f"{action}@{place}" for action, place in zip(actions, first_of_each(found.moments), strict=False)]
+    strike_everywhere(stage, operation, places, found.allowed)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_kill_at_each_kind_of_step(stage: Stage, name: str) -> None:
     operation = operation_of(stage, name)
-    moments, allowed = stage.outcomes(operation)
-    strike_everywhere(stage, operation, [f"kill@{place}" for place in first_of_each(moments)], allowed)
+    found = stage.outcomes(operation)
+    strike_everywhere(stage, operation, [f"kill@{place}" for place in first_of_each(found.moments)], found.allowed)
 
 
 @pytest.mark.slow
@@ -63,5 +63,5 @@ def test_every_moment_that_has_a_name_comes(stage: Stage) -> None:
     """Those of a restart need a running ComfyUI: tests/faults/test_running.py."""
     seen: set[str] = set()
     for operation in operations(stage.governed):
-        seen |= set(stage.outcomes(operation)[0])
+        seen |= set(stage.outcomes(operation).moments)
     assert set(faults.POINTS) - seen == {"comfyui.launched", "comfyui.started"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.faults.scenarios import Operation, Stage, operations
+from tests.faults.scenarios import Stage, operations
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,31 +42,20 @@ def kill(child: subprocess.Popen[str], *, with_children: bool) -> None:
     child.communicate(timeout=30)
 
 
-def durations(stage: Stage) -> dict[str, tuple[Operation, float, list[dict[str, str]]]]:
-    """How long each operation takes undisturbed, and the states that it may leave."""
-    found = {}
-    for operation in operations(stage.governed):
-        _, allowed = stage.outcomes(operation)
-        stage.reset(operation)
-        started = time.monotonic()
-        stage.run(operation)
-        found[operation.name] = (operation, time.monotonic() - started, allowed)
-    return found
-
-
 @pytest.mark.slow
 def test_a_kill_at_a_random_time_leaves_the_old_or_the_new_state(stage: Stage, shard: int) -> None:
     # Printed by pytest when it fails: workers cannot print otherwise.
     print(f"COMFYGOV_TEST_SEED={SEED} (shard {shard})")
     chance = random.Random(f"{SEED}-{shard}")
-    known = durations(stage)
+    known = {operation.name: operation for operation in operations(stage.governed)}
     killed = attempts = 0
     while killed < KILLS // SHARDS:
         attempts += 1
         assert attempts < 3 * KILLS, "hardly any kill meets a living command"
-        operation, seconds, allowed = known[chance.choice(sorted(known))]
+        operation = known[chance.choice(sorted(known))]
+        found = stage.outcomes(operation)
         stage.reset(operation)
-        with_children, delay = chance.random() < 0.5, chance.uniform(0.02, seconds)
+        with_children, delay = chance.random() < 0.5, chance.uniform(0.02, found.seconds)
         child = stage.governed.start(*operation.command)
         time.sleep(delay)
         kill(child, with_children=with_children)
@@ -76,6 +65,6 @@ def test_a_kill_at_a_random_time_leaves_the_old_or_the_new_state(stage: Stage, s
             follow_up = stage.governed.gov(*chance.choice(NEXT))
             assert "comfygov made a mistake" not in follow_up.stderr, follow_up
             stage.recover(operation)
-            stage.judge(operation, allowed)
+            stage.judge(operation, found.allowed)
         except AssertionError as error:
             raise AssertionError(f"{told}: {error}") from error

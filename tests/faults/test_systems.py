@@ -60,7 +60,7 @@ def fill(stage: Stage, room_kilobytes: int) -> Path:
 def test_a_disk_that_fills_up_leaves_the_old_or_the_new_state(small_disk: Stage, name: str) -> None:
     stage = small_disk
     operation = next(operation for operation in operations(stage.governed) if operation.name == name)
-    _, allowed = stage.outcomes(operation)
+    allowed = stage.outcomes(operation).allowed
     refused = 0
     for room in ROOM_KILOBYTES:
         stage.reset(operation)
@@ -80,13 +80,13 @@ def test_a_disk_that_fills_up_leaves_the_old_or_the_new_state(small_disk: Stage,
 @pytest.mark.parametrize("name", ["promote-update", "rollback-and-build", "node-remove", "snapshot-create"])
 def test_any_write_may_meet_a_full_disk(stage: Stage, name: str) -> None:
     operation = next(operation for operation in operations(stage.governed) if operation.name == name)
-    moments, allowed = stage.outcomes(operation)
-    for number in range(1, 1 + moments.count("write.staged")):
+    found = stage.outcomes(operation)
+    for number in range(1, 1 + found.moments.count("write.staged")):
         stage.reset(operation)
         ran = stage.run(operation, f"full@write.staged#{number}")
         assert ran.exit_code == 0 or "full" in ran.stderr, ran
         stage.recover(operation)
-        stage.judge(operation, allowed)
+        stage.judge(operation, found.allowed)
 
 
 def behind_filter(stage: Stage, calls: str) -> Governed:

@@ -35,6 +35,7 @@ def commit_state(
     head = context.snapshots.head()
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
+    _say_what_moves_back(context, state, head)
     locking.ensure_generation(context, state, head.generation if head else None)
     keep_hand_edits(context)
     running = production.running(context) if restart else code_under_running(context, state, touched)
@@ -48,9 +49,11 @@ def commit_state(
         if running:
             production.stop(context)
         done = _commit(context, state, origin, approved, before)
-    except BaseException:
+    except BaseException as error:
         if running and context.snapshots.pending() is None:
             start_anew(context, running)
+        elif running and isinstance(error, KeyboardInterrupt):
+            raise _stopped(context) from None
         raise
     if running:
         _start_or_go_back(context, running, head)
@@ -58,6 +61,17 @@ def commit_state(
         context.progress.note("ComfyUI still runs what it was started with: gov stop, gov run loads the change")
     retain(context, frozenset(made.id for made in (done.meta, done.pre) if made))
     return done
+
+
+def _say_what_moves_back(context: Context, state: State, head: Head | None) -> None:
+    """Code that somebody moved to another commit by hand goes back to the one that is governed: not in silence."""
+    now = checkouts.targets(context.home, context.snapshots.read(head.snapshot)) if head else ()
+    governed = {checkout: commit_id for _, checkout, _, commit_id in now}
+    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
+        at = context.git.head(checkout)
+        if at is not None and at not in (commit_id, governed.get(checkout, at)):
+            where = f"{name} was moved by hand to {at[:10]} and goes back to {commit_id[:10]}"
+            context.progress.warn(f"{where}; your commit stays known to git there")
 
 
 def _start_or_go_back(context: Context, running: RunRecord, before: Head | None) -> None:

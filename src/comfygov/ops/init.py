@@ -18,7 +18,7 @@ from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import audit, checkouts, settings
-from comfygov.truth.home import Home, is_home, refuse_source_checkout
+from comfygov.truth.home import is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -48,30 +48,40 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
     """Make or repair the home at `request.root`."""
     root = request.root.expanduser().absolute()
     refuse_source_checkout(root)
-    was_there = root.is_dir() and any(root.iterdir())
+    existed, config = root.exists(), root / "config.toml"
+    before = config.read_bytes() if config.is_file() else None
     try:
         return _initialise(root, request, command_line, progress)
     except BaseException:
-        if not was_there:
-            _take_back(root)
+        _take_back(root, before, existed=existed)
         raise
 
 
-def _take_back(root: Path) -> None:
+def _take_back(root: Path, config_before: bytes | None, *, existed: bool) -> None:
     """An init that failed before it had any code leaves nothing: not even settings that would rule the next."""
-    if not (root / "config.toml").is_file() or (root / "state" / "head.json").exists():
+    config, state = root / "config.toml", root / "state"
+    there = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
+    if not there <= {"config.toml", "state"} or (state / "head.json").exists() or (state / "audit.jsonl").exists():
         return
-    home = Home(root, settings.read_config(root / "config.toml"))
-    is_ours = {entry.name for entry in root.iterdir()} <= {"config.toml", "state"}
-    if is_ours and not (home.comfyui.exists() and home.comfyui.is_relative_to(root)):
-        fs.remove_tree(root / "state")
-        (root / "config.toml").unlink()
-        root.rmdir()
+    try:
+        if config_before is not None:
+            fs.write_if_changed(config, config_before)
+            return
+        config.unlink(missing_ok=True)
+        fs.remove_tree(state)
+        if not existed:
+            root.rmdir()
+    except OSError:
+        return  # what stopped the init is what is to be said
 
 
 def _initialise(root: Path, request: InitRequest, command_line: str, progress: Progress) -> InitResult:
     if not is_home(root):
         _refuse_foreign(root)
+    if (root / "state" / "audit.jsonl").is_file() and not (root / "state" / "head.json").is_file():
+        found = open_home(str(root), command_line, progress)
+        with changing(found):
+            _find_again(found)
     if (root / "state" / "head.json").is_file():
         context = open_home(str(root), command_line, progress)
         refuse_late_changes(context, request)
@@ -79,7 +89,7 @@ def _initialise(root: Path, request: InitRequest, command_line: str, progress: P
         context = _prepare(root, request, command_line, progress)
     stages = Stages(progress)
     with changing(context):
-        if context.snapshots.head() is not None or _found_again(context):
+        if context.snapshots.head() is not None:
             return _repair(context, stages)
         return _create(context, request, stages)
 
@@ -124,11 +134,11 @@ def _refuse_foreign(root: Path) -> None:
         raise GovError(Code.ALREADY_EXISTS, f"{root} is not empty and is no governed home", hint)
 
 
-def _found_again(context: Context) -> bool:
+def _find_again(context: Context) -> None:
     """Write a lost head.json anew from the audit: a home with a history is not started over."""
     lines = audit.entries(context.home.audit_file)
     if not lines or not context.snapshots.ids():
-        return False
+        return
     moves = [line for line in lines if line.before != line.after and line.action != "manual"]
     last = moves[-1].after or ""
     if last not in context.snapshots.ids():
@@ -138,7 +148,6 @@ def _found_again(context: Context) -> bool:
     meta = context.snapshots.meta(last)
     context.snapshots.write_head(Head(last, meta.generation, meta.created_at, moves[-1].before, lines[-1].digest))
     context.progress.warn(f"head.json was lost: by the audit, production is {last}")
-    return True
 
 
 def _repair(context: Context, stages: Stages) -> InitResult:
@@ -264,16 +273,16 @@ def _lock(context: Context, work: Path, declared: Declaration) -> tuple[bytes, b
         raise GovError(
             Code.NO_SOLUTION,
             "ComfyUI's own requirements have no solution here",
-            _other_wishes(context, declared),
+            _other_wishes(declared),
             problem.details,
         ) from problem
 
 
-def _other_wishes(context: Context, declared: Declaration) -> str:
+def _other_wishes(declared: Declaration) -> str:
     """What to try, and which constraints of an earlier init are in force still."""
     hint = "try another --python, --ref, --constraint, --require or --install-torch"
     if declared.constraints:
-        hint += f"; in force by {context.home.config_file}: constraints = {list(declared.constraints)}"
+        hint += f"; in force was: constraints = {list(declared.constraints)}"
     return hint
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -71,51 +72,68 @@ def fetch_missing(home: Home, git: Git, state: State) -> None:
             clones.make_known(git, recorded_source(source), commit, checkout)
 
 
-def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, other: str | None = None) -> bool:
+@dataclass(frozen=True)
+class Move:
+    """A move of code that was interrupted or failed: its other end, and whether the command that did it is dead."""
+
+    other: str
+    mover_is_dead: bool
+
+
+def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, move: Move | None = None) -> bool:
     """Bring one checkout to `commit`; True when something changed.
 
-    `other` is the commit that an interrupted or failed move was to or from: files may be of either, whatever
-    HEAD says. What is neither the old nor the new content is the user's and is copied to `rescue` first.
+    After an unfinished `move` files may be of either commit, whatever HEAD says. What is neither the old nor
+    the new content is the user's and is copied to `rescue` first.
     """
-    was_moving = other is not None and other != commit and git.contains(checkout, other)
-    if not was_moving and clones.in_place(git, checkout, commit):
+    other = move.other if move and move.other != commit and git.contains(checkout, move.other) else None
+    if (other is None or _never_began(checkout, move)) and clones.in_place(git, checkout, commit):
         return False
     if git.head(checkout) is None:
         _place_beside(git, checkout, source, commit)
         return True
-    if was_moving:
-        _remove_locks(checkout)
+    if move is not None and move.mover_is_dead:
+        _remove_locks(git, checkout, commit)
     if not git.contains(checkout, commit):
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     git.keep_own_commit(checkout, git.cache_of(source))
-    _rescue(git, checkout, commit, rescue, other)
-    if was_moving and other is not None:
-        _remove_new_files(git, checkout, commit, other, rescue)
+    kept = rescue / checkout.name
+    _rescue(git, checkout, commit, kept, other)
+    if other is not None:
+        _remove_new_files(git, checkout, commit, other, kept)
     faults.point("checkout.moving")
     git.checkout(checkout, commit)
     faults.point("checkout.moved")
     for path, _, sub_commit in git.submodules(checkout, commit):
         if git.head(checkout / path) not in (None, sub_commit) and git.contains(checkout / path, sub_commit):
-            _rescue(git, checkout / path, sub_commit, rescue / checkout.name, None)
+            _rescue(git, checkout / path, sub_commit, kept / path, None)
     clones.place_submodules(git, source, checkout, commit, checkout, shared=False)
     return True
 
 
-def _remove_locks(checkout: Path) -> None:
+def _never_began(checkout: Path, move: Move | None) -> bool:
+    """The lock of somebody else's git kept ours from touching anything; it is theirs to remove."""
+    folder = git_folder(checkout)
+    return move is not None and not move.mover_is_dead and folder is not None and any(folder.glob("*.lock"))
+
+
+def _remove_locks(git: Git, checkout: Path, commit: str) -> None:
     """What a git that died in a move of ours left: the home's lock is ours, its last holder is dead."""
     folder = git_folder(checkout)
     for left_behind in folder.glob("*.lock") if folder else ():
         left_behind.unlink()
+    if git.contains(checkout, commit):
+        for path, _, sub_commit in git.submodules(checkout, commit):
+            _remove_locks(git, checkout / path, sub_commit)
 
 
-def _remove_new_files(git: Git, checkout: Path, commit: str, other: str, rescue: Path) -> None:
-    """Take away what a checkout of `other` that did not come to its end has written; what is not exactly that
-    (half a file, or the user's) goes to `rescue`."""
+def _remove_new_files(git: Git, checkout: Path, commit: str, other: str, kept: Path) -> None:
+    """Take away what a checkout of `other` that did not come to its end has written. It may also have been the
+    user's, who had the same file: it is kept aside."""
     for name in git.new_files(checkout, commit, other):
         path = checkout / name
         if path.is_file() and not path.is_symlink():
-            if git.hash_file(checkout, name) != git.blob_of(checkout, other, name):
-                _keep(path, rescue / checkout.name / name)
+            _keep(path, kept / name)
             path.unlink()
 
 
@@ -131,16 +149,16 @@ def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None
     faults.point("checkout.placed")
 
 
-def _rescue(git: Git, checkout: Path, commit: str, rescue: Path, other: str | None) -> None:
+def _rescue(git: Git, checkout: Path, commit: str, kept: Path, other: str | None) -> None:
     """Copy aside what a checkout of `commit` would overwrite and nobody else has."""
     for name in git.edited(checkout):
         path = checkout / name
         content = git.hash_file(checkout, name) if path.is_file() and not path.is_symlink() else None
         stored = (git.blob_of(checkout, known, name) for known in ("HEAD", commit, other) if known)
         if content is None or content not in stored:
-            _keep(checkout / name, rescue / checkout.name / name)
+            _keep(checkout / name, kept / name)
     for name in git.collisions(checkout, commit):
-        _keep(checkout / name, rescue / checkout.name / name)
+        _keep(checkout / name, kept / name)
 
 
 def _keep(path: Path, kept: Path) -> None:

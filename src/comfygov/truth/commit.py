@@ -155,14 +155,16 @@ def finish_pending(truth: Truth) -> str | None:
     found = truth.snapshots.pending()
     if found is None:
         return None
-    head = truth.snapshots.head()
+    head, aside = truth.snapshots.head(), ""
     if head is not None:
-        materialise(truth.home, truth.git, truth.snapshots.read(head.snapshot), _other_of(truth, found, head))
+        state, other = truth.snapshots.read(head.snapshot), _other_of(truth, found, head)
+        kept = materialise(truth.home, truth.git, state, other, mover_is_dead=True)
+        aside = f"; what of yours was in the way is in {truth.home.relative(kept)}" if kept else ""
         if head.audit == found.audit.digest if found.audit.digest else head.snapshot == found.target:
             _finish(truth.home, found.audit if found.audit.digest else _in_chain(truth, found.audit))
-            return f"finished what `{found.command}` began: production is {head.snapshot}"
+            return f"finished what `{found.command}` began: production is {head.snapshot}{aside}"
     _forget(truth, found.made if found.audit.digest else (found.target,))
-    now = head.snapshot if head else "not there yet"
+    now = f"{head.snapshot}{aside}" if head else "not there yet"
     return f"`{found.command}` ended before it committed: production is still {now}"
 
 
@@ -172,18 +174,22 @@ def _other_of(truth: Truth, found: Pending, head: Head) -> State | None:
     return truth.snapshots.read(other) if other in truth.snapshots.ids() else None
 
 
-def materialise(home: Home, git: Git, state: State, other: State | None = None) -> None:
+def materialise(
+    home: Home, git: Git, state: State, other: State | None = None, *, mover_is_dead: bool = False
+) -> Path | None:
     """Bring truth files, code, links and the model paths to `state`. Every step can be done again.
 
-    `other` is the state that an interrupted or failed commit was to or from.
+    `other` is the state that an interrupted or failed commit was to or from. Returns where files of the
+    user's were kept aside, if any were.
     """
     with fs.explained(home.root):
         for name, data in state.truth().items():
             fs.write_if_changed(home.truth_path(name), data)
         rescue = home.state / "rescued" / clock.now().replace(":", "")
-        others = {checkout: commit_id for _, checkout, _, commit_id in checkouts.targets(home, other)} if other else {}
+        ends = checkouts.targets(home, other) if other else ()
+        moves = {checkout: checkouts.Move(commit_id, mover_is_dead) for _, checkout, _, commit_id in ends}
         moved = [
-            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, others.get(checkout))
+            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, moves.get(checkout))
             for _, checkout, source, commit_id in checkouts.targets(home, state)
         ]
         if any(moved):
@@ -192,6 +198,7 @@ def materialise(home: Home, git: Git, state: State, other: State | None = None) 
         if home.production_link != home.activate_link:
             fs.flip_link(home.activate_link, _link_text(home.activate_link, home.production_link))
         write_model_paths(home)
+    return rescue if rescue.is_dir() else None
 
 
 def _link_text(link: Path, target: Path) -> str:
