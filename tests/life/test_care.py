@@ -333,3 +333,13 @@ def test_gc_takes_nothing_of_a_persons_that_looks_like_a_leftover(home: Governed
         path.write_text("mine")
     home.gov("gc").ok()
     assert [path.read_text() for path in mine] == ["mine"] * 3
+
+
+def test_a_number_is_never_given_to_two_snapshots(home: Governed) -> None:
+    home.gov("snapshot", "create").ok()
+    (home.home / "config.toml").write_text(
+        (home.home / "config.toml").read_text() + "\n[rollback]\nsnapshot_retention = 1\n"
+    )
+    home.gov("gc").ok()
+    assert not list((home.home / "snapshots").glob("0005-*"))
+    assert home.json("snapshot", "create")["id"] == "0006-manual"

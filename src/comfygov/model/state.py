@@ -117,13 +117,15 @@ class SnapshotMeta(Stored, frozen=True):
 
 class Head(Stored, frozen=True):
     """`state/head.json`: replacing this file is the only commit point. `audit` is the digest of the last
-    audit line, empty in homes that were made before it was remembered."""
+    audit line, empty in homes that were made before it was remembered; `numbered` is the highest number that
+    a snapshot ever had, so that none is given twice."""
 
     snapshot: str
     generation: str
     written_at: str
     previous: str | None = None
     audit: str = ""
+    numbered: int = 0
     schema_version: int = SCHEMA_VERSION
 
 

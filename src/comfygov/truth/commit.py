@@ -56,7 +56,7 @@ def commit(truth: Truth, state: State, origin: Origin, line: AuditEntry, before:
         if before is not None and parent is not None:
             pre = truth.snapshots.create(truth.snapshots.read(parent), before, parent)
         meta = truth.snapshots.create(state, origin, parent)
-        truth.snapshots.write_head(Head(meta.id, meta.generation, clock.now(), parent, line.digest))
+        truth.snapshots.write_head(Head(meta.id, meta.generation, clock.now(), parent, line.digest, meta.number))
         materialise(truth.home, truth.git, state)
     except BaseException as error:
         _go_back(truth, head, ids, error, state)
@@ -80,7 +80,8 @@ def record(truth: Truth, line: AuditEntry, *, make: Origin | None = None, repair
     try:
         if make is not None:
             truth.snapshots.create(state, make, head.snapshot)
-        truth.snapshots.write_head(msgspec.structs.replace(head, audit=line.digest))
+        numbered = int(ids[-1].split("-")[0]) if ids else head.numbered
+        truth.snapshots.write_head(msgspec.structs.replace(head, audit=line.digest, numbered=numbered))
         if repair is not None:
             materialise(truth.home, truth.git, repair)
     except BaseException as error:

@@ -135,7 +135,8 @@ class Snapshots:
         return tuple(f"{number + place:04d}-{kind}" for place, kind in enumerate(kinds))
 
     def _next_number(self) -> int:
-        return 1 + max((int(name.split("-")[0]) for name in self.ids()), default=0)
+        head = self.head()
+        return 1 + max([head.numbered if head else 0, *(int(name.split("-")[0]) for name in self.ids())])
 
     def create(self, state: State, origin: Origin, parent: str | None) -> SnapshotMeta:
         """Stage and rename a new snapshot directory. Head is not touched."""
