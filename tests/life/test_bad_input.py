@@ -216,3 +216,26 @@ def test_a_bare_command_shows_its_help(bare: Governed) -> None:
         ran = bare.gov(*words).failed(2, "a command is missing")
         assert "\n  list" in ran.stderr or "Commands:" in ran.stderr
         assert "\ufffd" not in ran.stderr
+
+
+def test_a_refused_init_takes_nothing_that_was_there_before(bare: Governed) -> None:
+    state = bare.home / "state"
+    state.mkdir(parents=True)
+    (state / "precious").write_text("mine")
+    config = bare.home / "config.toml"
+    for text in (None, "[tx]\ntimeout_seconds = 77\n"):
+        if text is not None:
+            config.write_text(text)
+        bare.gov("init", "--repo", "/nonexistent", "--constraint", "click==1").failed(2, "neither a git URL")
+        assert (state / "precious").read_text() == "mine"
+        assert (config.read_text() if config.exists() else None) == text
+
+
+def test_a_refused_init_leaves_an_empty_folder_where_it_is(bare: Governed) -> None:
+    bare.home.mkdir()
+    bare.gov("init", "--repo", "/nonexistent").failed(2, "neither a git URL")
+    assert list(bare.home.iterdir()) == []
+    link = bare.root / "link"
+    link.symlink_to(bare.home)
+    bare.gov("init", "--path", str(link), "--repo", "/nonexistent").failed(2, "neither a git URL")
+    assert link.is_symlink()

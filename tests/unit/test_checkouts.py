@@ -44,8 +44,7 @@ class Placed:
         """As the next command does after a kill in a move between the two commits."""
         wanted = commit or self.after
         other = self.before if wanted == self.after else self.after
-        move = checkouts.Move(other, mover_is_dead=True)
-        return checkouts.bring(self.git, self.path, self.upstream.source, wanted, self.rescue, move)
+        return checkouts.bring(self.git, self.path, self.upstream.source, wanted, self.rescue, other)
 
     def rescued(self) -> dict[str, str]:
         return {str(p.relative_to(self.rescue)): p.read_text() for p in self.rescue.rglob("*") if p.is_file()}
@@ -192,14 +191,12 @@ def test_a_checkout_that_failed_half_way_is_undone(git: Git, upstream: Upstream,
     assert placed.rescued() == {"pack/half.py": "22", "pack/new.py": "2"}
 
 
-def test_a_move_that_a_foreign_lock_forbade_touches_nothing(git: Git, upstream: Upstream, tmp_path: Path) -> None:
-    placed = Placed(git, upstream, tmp_path, {"kept.py": "1"}, {"kept.py": "2", "new.py": "2"})
-    placed.write("new.py", "2")
-    (placed.path / ".git" / "index.lock").touch()
-    move = checkouts.Move(placed.after, mover_is_dead=False)
-    assert not checkouts.bring(git, placed.path, upstream.source, placed.before, placed.rescue, move)
-    assert (placed.path / "new.py").read_text() == "2"
-    assert (placed.path / ".git" / "index.lock").exists()
+def test_a_move_does_not_begin_where_somebody_elses_git_works(placed: Placed) -> None:
+    lock = placed.path / ".git" / "index.lock"
+    lock.touch()
+    assert any("index.lock (a git command is at work" in line for line in placed.obstacles())
+    lock.unlink()
+    assert placed.obstacles() == []
 
 
 def test_a_file_of_the_users_that_came_in_between_is_kept_aside(git: Git, upstream: Upstream, tmp_path: Path) -> None:

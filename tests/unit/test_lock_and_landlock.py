@@ -96,7 +96,7 @@ def test_a_holder_without_a_name_yet_is_busy_all_the_same(path: Path, hold: Hold
     path.write_bytes(b"{")
     with refused(Code.BUSY) as caught, lock.exclusive(path, "gov x", 0):
         pass
-    assert "has not said its name" in caught.value.message
+    assert "another command is changing it" in caught.value.message
 
 
 def test_nobody_holds_a_lock_that_was_never_taken(path: Path) -> None:

@@ -30,11 +30,13 @@ def frame_problems(environment: Path, python: str) -> list[str]:
         return ["pyvenv.cfg is missing"]
     config = dict(line.split(" = ", 1) for line in lines if " = " in line)
     problems = []
-    if os.path.realpath(config.get("home", "")) != os.path.dirname(os.path.realpath(python)):  # noqa: PTH120
+    real = os.path.realpath(python)
+    # A home may be a folder of links to the real one (Homebrew).
+    if os.path.realpath(os.path.join(config.get("home", ""), os.path.basename(real))) != real:  # noqa: PTH118, PTH119
         problems.append(f"pyvenv.cfg names {config.get('home', 'no Python')}, not the folder of {python}")
     if config.get("include-system-site-packages") != "false":
         problems.append("pyvenv.cfg lets the packages of the system in")
-    if os.path.realpath(environment / "bin" / "python") != os.path.realpath(python):
+    if os.path.realpath(environment / "bin" / "python") != real:
         problems.append(f"bin/python does not lead to {python}")
     elif not os.access(python, os.X_OK):
         problems.append(f"the Python {python} is not there")
@@ -97,14 +99,14 @@ class Conditions:
         folders = _folders(environment)
         found = damage(environment, python)
         if not _is_young(folders):
-            self._save({**known, environment.name: Known(stamp, folders, found)})
+            self._save(environment, known, Known(stamp, folders, found))
         return found
 
     def remember(self, environment: Path, seal: Path, problems: list[str]) -> None:
         """What a closer look found; it counts until a folder changes or the environment is built anew."""
         folders = _folders(environment)
         if problems or not _is_young(folders):
-            self._save({**self._load(), environment.name: Known(_stamp(seal), folders, problems)})
+            self._save(environment, self._load(), Known(_stamp(seal), folders, problems))
 
     def _load(self) -> dict[str, Known]:
         try:
@@ -112,10 +114,11 @@ class Conditions:
         except (OSError, msgspec.MsgspecError):
             return {}
 
-    def _save(self, known: dict[str, Known]) -> None:
-        there = {name: entry for name, entry in known.items() if (self._path.parent.parent / ".venvs" / name).is_dir()}
+    def _save(self, environment: Path, known: dict[str, Known], entry: Known) -> None:
+        """Remember `entry` beside what is known of the environments that are still there."""
+        there = {name: other for name, other in known.items() if environment.with_name(name).is_dir()}
         try:
-            fs.write_atomic(self._path, msgspec.json.encode(there))
+            fs.write_atomic(self._path, msgspec.json.encode({**there, environment.name: entry}))
         except OSError:
             return  # a read-only or full home can still be looked at
 

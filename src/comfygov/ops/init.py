@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,31 +49,46 @@ def initialise(request: InitRequest, command_line: str, progress: Progress) -> I
     """Make or repair the home at `request.root`."""
     root = request.root.expanduser().absolute()
     refuse_source_checkout(root)
-    existed, config = root.exists(), root / "config.toml"
-    before = config.read_bytes() if config.is_file() else None
+    before = _Before.of(root)
     try:
         return _initialise(root, request, command_line, progress)
-    except BaseException:
-        _take_back(root, before, existed=existed)
+    except BaseException as error:
+        if not (isinstance(error, GovError) and error.code is Code.BUSY):  # what is there is another init's
+            _take_back(root, before)
         raise
 
 
-def _take_back(root: Path, config_before: bytes | None, *, existed: bool) -> None:
+@dataclass(frozen=True)
+class _Before:
+    """What was there before an init: none of it goes when the init fails."""
+
+    root: bool
+    state: bool
+    config: bytes | None
+
+    @staticmethod
+    def of(root: Path) -> _Before:
+        config = root / "config.toml"
+        return _Before(root.exists(), (root / "state").exists(), config.read_bytes() if config.is_file() else None)
+
+
+def _take_back(root: Path, before: _Before) -> None:
     """An init that failed before it had any code leaves nothing: not even settings that would rule the next."""
     config, state = root / "config.toml", root / "state"
     there = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
     if not there <= {"config.toml", "state"} or (state / "head.json").exists() or (state / "audit.jsonl").exists():
         return
     try:
-        if config_before is not None:
-            fs.write_if_changed(config, config_before)
-            return
-        config.unlink(missing_ok=True)
-        fs.remove_tree(state)
-        if not existed:
+        if before.config is None:
+            config.unlink(missing_ok=True)
+        else:
+            fs.write_if_changed(config, before.config)
+        if not before.state:
+            fs.remove_tree(state)
+        if not before.root:
             root.rmdir()
     except OSError:
-        return  # what stopped the init is what is to be said
+        return  # what stopped the init is what is to be said; the next init takes these up again
 
 
 def _initialise(root: Path, request: InitRequest, command_line: str, progress: Progress) -> InitResult:

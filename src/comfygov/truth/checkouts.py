@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -45,6 +44,7 @@ def _in_the_way(git: Git, checkout: Path, commit: str) -> Iterator[str]:
     if git.head(checkout) is None:
         return
     if git.head(checkout) != commit:
+        yield from (f"{path} (a git command is at work; if none is, remove this file)" for path in _locks(checkout))
         yield from (f"{file} (edited)" for file in git.edited(checkout))
         if git.contains(checkout, commit):
             yield from (f"{file} (would be overwritten)" for file in git.collisions(checkout, commit))
@@ -58,7 +58,7 @@ def refuse_obstacles(home: Home, git: Git, state: State) -> None:
     if found:
         raise GovError(
             Code.LOCAL_EDITS,
-            "files that you edited stand in the way of this change",
+            "files of yours stand in the way of this change",
             "commit, stash (`git stash -u`) or move them in the folder that is named, then run the command again",
             tuple(found[:20]),
         )
@@ -72,34 +72,26 @@ def fetch_missing(home: Home, git: Git, state: State) -> None:
             clones.make_known(git, recorded_source(source), commit, checkout)
 
 
-@dataclass(frozen=True)
-class Move:
-    """A move of code that was interrupted or failed: its other end, and whether the command that did it is dead."""
-
-    other: str
-    mover_is_dead: bool
-
-
-def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, move: Move | None = None) -> bool:
+def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, other: str | None = None) -> bool:
     """Bring one checkout to `commit`; True when something changed.
 
-    After an unfinished `move` files may be of either commit, whatever HEAD says. What is neither the old nor
-    the new content is the user's and is copied to `rescue` first.
+    `other` is the other end of a move that was interrupted or failed: files may be of either commit then,
+    whatever HEAD says. What is neither is the user's and is copied to `rescue` first.
     """
-    other = move.other if move and move.other != commit and git.contains(checkout, move.other) else None
-    if (other is None or _never_began(checkout, move)) and clones.in_place(git, checkout, commit):
+    was_moving = other is not None and other != commit and git.contains(checkout, other)
+    if not was_moving and clones.in_place(git, checkout, commit):
         return False
     if git.head(checkout) is None:
         _place_beside(git, checkout, source, commit)
         return True
-    if move is not None and move.mover_is_dead:
+    if was_moving:
         _remove_locks(git, checkout, commit)
     if not git.contains(checkout, commit):
         git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
     git.keep_own_commit(checkout, git.cache_of(source))
     kept = rescue / checkout.name
     _rescue(git, checkout, commit, kept, other)
-    if other is not None:
+    if was_moving and other is not None:
         _remove_new_files(git, checkout, commit, other, kept)
     faults.point("checkout.moving")
     git.checkout(checkout, commit)
@@ -111,16 +103,14 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, m
     return True
 
 
-def _never_began(checkout: Path, move: Move | None) -> bool:
-    """The lock of somebody else's git kept ours from touching anything; it is theirs to remove."""
+def _locks(checkout: Path) -> list[Path]:
     folder = git_folder(checkout)
-    return move is not None and not move.mover_is_dead and folder is not None and any(folder.glob("*.lock"))
+    return sorted(folder.glob("*.lock")) if folder else []
 
 
 def _remove_locks(git: Git, checkout: Path, commit: str) -> None:
-    """What a git that died in a move of ours left: the home's lock is ours, its last holder is dead."""
-    folder = git_folder(checkout)
-    for left_behind in folder.glob("*.lock") if folder else ():
+    """What a git that died in a move of ours left: a move does not begin where somebody else's git works."""
+    for left_behind in _locks(checkout):
         left_behind.unlink()
     if git.contains(checkout, commit):
         for path, _, sub_commit in git.submodules(checkout, commit):

@@ -159,7 +159,7 @@ def finish_pending(truth: Truth) -> str | None:
     head, aside = truth.snapshots.head(), ""
     if head is not None:
         state, other = truth.snapshots.read(head.snapshot), _other_of(truth, found, head)
-        kept = materialise(truth.home, truth.git, state, other, mover_is_dead=True)
+        kept = materialise(truth.home, truth.git, state, other)
         aside = f"; what of yours was in the way is in {truth.home.relative(kept)}" if kept else ""
         if head.audit == found.audit.digest if found.audit.digest else head.snapshot == found.target:
             _finish(truth.home, found.audit if found.audit.digest else _in_chain(truth, found.audit))
@@ -175,9 +175,7 @@ def _other_of(truth: Truth, found: Pending, head: Head) -> State | None:
     return truth.snapshots.read(other) if other in truth.snapshots.ids() else None
 
 
-def materialise(
-    home: Home, git: Git, state: State, other: State | None = None, *, mover_is_dead: bool = False
-) -> Path | None:
+def materialise(home: Home, git: Git, state: State, other: State | None = None) -> Path | None:
     """Bring truth files, code, links and the model paths to `state`. Every step can be done again.
 
     `other` is the state that an interrupted or failed commit was to or from. Returns where files of the
@@ -188,9 +186,9 @@ def materialise(
             fs.write_if_changed(home.truth_path(name), data)
         rescue = home.state / "rescued" / clock.now().replace(":", "")
         ends = checkouts.targets(home, other) if other else ()
-        moves = {checkout: checkouts.Move(commit_id, mover_is_dead) for _, checkout, _, commit_id in ends}
+        others = {checkout: commit_id for _, checkout, _, commit_id in ends}
         moved = [
-            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, moves.get(checkout))
+            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, others.get(checkout))
             for _, checkout, source, commit_id in checkouts.targets(home, state)
         ]
         if any(moved):
