@@ -170,6 +170,11 @@ def first_of_each(moments: list[str]) -> list[str]:
     return [f"{name}#1" for name in dict.fromkeys(moments)]
 
 
+def first_and_last_of_each(moments: list[str]) -> list[str]:
+    times = Counter(moments)
+    return [f"{name}#{number}" for name in times for number in sorted({1, times[name]})]
+
+
 def production(stage: Stage) -> Path:
     return (stage.home / ".venv-prod").resolve()
 
