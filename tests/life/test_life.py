@@ -150,7 +150,7 @@ def test_a_conflict_is_told_and_leaves_everything_as_it_was(governed: Governed) 
     governed.wheel("other", "1.0", ("basis<2",))
     governed.promote_pack("wants-one", "other\n")
     before = governed.world()
-    ran = governed.gov("tx", "run", "wants-two").failed(4, "node-wants-two", "node-wants-one")
+    ran = governed.gov("tx", "run", "wants-two").failed(4, "wants-one and wants-two want different versions of basis")
     assert "needs_resolution" in ran.stdout
     report = json.loads((governed.home / "state" / "conflicts" / "tx0002.json").read_bytes())
     assert set(report["groups"]) == {"node-wants-one", "node-wants-two"}

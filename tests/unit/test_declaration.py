@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from comfygov.errors import Code, GovError
 from comfygov.model.names import group_of
-from comfygov.model.state import ComfyUIPin, Declaration
+from comfygov.model.state import ComfyUIPin, Declaration, Resolution
 from comfygov.ports.uv import Uv
 from comfygov.truth import declaration
 
@@ -22,13 +22,15 @@ WHEELS = "https://download.pytorch.org/whl"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=25)
 LINES = st.lists(TEXTS, max_size=3).map(tuple)
 PINS = st.builds(ComfyUIPin, repo=TEXTS, ref=st.none() | TEXTS.filter(bool), commit=TEXTS)
+RESOLUTIONS = st.builds(Resolution, requirement=TEXTS, forced=st.booleans(), reason=TEXTS, txid=TEXTS, owners=LINES)
 DECLARATIONS = st.builds(
     Declaration,
     comfyui=PINS,
     requires_python=TEXTS,
-    groups=st.dictionaries(TEXTS, LINES, max_size=4),
+    groups=st.dictionaries(TEXTS.filter(lambda name: name != "overrides"), LINES, max_size=4),
     constraints=LINES,
-    overrides=LINES,
+    resolutions=st.lists(RESOLUTIONS, max_size=3).map(tuple),
+    exclude_newer=TEXTS,
     exclude=LINES,
     environments=LINES,
     find_links=LINES,
@@ -95,7 +97,10 @@ def test_the_real_uv_takes_the_file(tmp_path: Path, torch_backend: str) -> None:
         requires_python=">=3.10",
         groups={"core": (), group_of("ComfyUI_Impact.Pack"): (), group_of("a"): ("pywin32 ; sys_platform == 'win32'",)},
         constraints=("torch<3", "numpy>=1.26 ; python_version < '3.13'"),
-        overrides=("pillow==11.0",),
+        resolutions=(
+            Resolution("pillow==11.0", forced=True, reason="why"),
+            Resolution("einops<1 ; sys_platform == 'win32'", owners=("a",)),
+        ),
         exclude=("opencv-python",),
         environments=("sys_platform == 'linux' and platform_machine == 'x86_64'",),
         find_links=("wheels",),

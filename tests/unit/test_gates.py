@@ -8,7 +8,7 @@ import pytest
 
 from comfygov.model.state import Baseline, PackHealth, Plugin, Registry
 from comfygov.model.tx import Difference, Gate, PackageChange, PackageVersion
-from comfygov.trial.gates import Evidence, blocking, broken, judge
+from comfygov.trial.gates import Evidence, blocking, broken, gone_from_comfyui, judge
 
 GOOD = PackHealth("good", loaded=True, classes=("A", "B"))
 TRIED = PackHealth("tried", loaded=True, classes=("T",))
@@ -26,8 +26,8 @@ REGISTRY = Registry((plugin("good"), plugin("off", enabled=False)))
 
 def gates(**changes: Any) -> dict[str, Gate]:
     evidence: dict[str, Any] = {
-        "node_id": "tried",
-        "source": "https://host/Tried",
+        "packs": (("tried", "https://host/Tried"),),
+        "moves_comfyui": False,
         "torch_misfit": None,
         "packages": Difference(),
         "core_impact": Difference(),
@@ -66,8 +66,8 @@ def test_what_is_not_added_is_not_denied() -> None:
     [
         ({"core_impact": SOME}, {"core_packages": "warn"}),
         ({"torch_misfit": ("they do not fit", ("torch==2.11.*",))}, {"torch_family": "fail"}),
-        ({"install_script": (1, ("last words",))}, {"install_script": "fail"}),
-        ({"install_script": (0, ())}, {}),
+        ({"install_scripts": {"tried": (1, ("last words",))}}, {"install_script": "fail"}),
+        ({"install_scripts": {"tried": (0, ())}}, {}),
         ({"health": None, "boot_error": "it ended"}, {"boots": "fail", "pack_loads": "skip", "nothing_broken": "skip"}),
         ({"environment_changes": SOME}, {"runtime_installs": "fail"}),
         ({"smoke": [Gate("smoke w", "fail", "no"), Gate("smoke c", "pass", "")]}, {"smoke w": "fail"}),
@@ -83,7 +83,7 @@ def test_each_kind_of_evidence_has_its_verdict(changes: dict[str, Any], expected
 def test_the_evidence_is_shown() -> None:
     assert gates(core_impact=SOME)["core_packages"].evidence == ("+ numpy 2", "~ torch 2.10 -> 2.11")
     assert gates(torch_misfit=("words", ("pin",)))["torch_family"].evidence == ("pin",)
-    assert gates(install_script=(7, ("last",)))["install_script"].evidence == ("last",)
+    assert gates(install_scripts={"tried": (7, ("last",))})["install_script"].evidence == ("last",)
     assert gates(health=None, boot_error="it ended", boot_log=("l",))["boots"].reason == "it ended"
 
 
@@ -107,12 +107,19 @@ def test_a_missing_module_is_named() -> None:
 
 
 def lines(before: Baseline, now: Baseline, changed: str = "tried", registry: Registry = REGISTRY) -> list[str]:
-    return list(broken(before, now, registry, changed))
+    return list(broken(before, now, registry, {changed}))
 
 
 def test_classes_that_are_gone_are_broken() -> None:
     now = Baseline(core_classes=("K",), packs=(PackHealth("good", loaded=True, classes=("A", "New")),))
-    assert lines(BEFORE, now) == ["ComfyUI's own class L is gone", "good: class B is gone"]
+    assert lines(BEFORE, now) == ["good: class B is gone"]
+    assert list(gone_from_comfyui(BEFORE, now)) == ["ComfyUI's own class L is gone"]
+    assert gates(health=now)["nothing_broken"].evidence == ("ComfyUI's own class L is gone", "good: class B is gone")
+    updated = gates(health=now, moves_comfyui=True)
+    assert (updated["comfyui_classes"].verdict, updated["nothing_broken"].evidence) == (
+        "warn",
+        ("good: class B is gone",),
+    )
 
 
 def test_a_core_module_that_does_not_import_any_more_is_broken_and_an_old_failure_is_not() -> None:

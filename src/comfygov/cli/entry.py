@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("run", "The end of ComfyUI's log, or of a trial's."),
     "node": ("node", "Custom node packs: add, list, show, remove, enable, disable."),
     "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
+    "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, reason_option, show
+from comfygov.cli.entry import Options, common, open_context, reason_option, show, timeout_option
 from comfygov.errors import Code, GovError
 
 
@@ -15,31 +15,43 @@ def tx() -> None:
 
 
 @tx.command()
-@click.argument("node_id")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Seconds that ComfyUI has to become ready.",
-)
-@click.option("--ref", help="Try another branch, tag or commit of the pack.")
+@click.argument("nodes", nargs=-1, metavar="[NODE_ID[@REF]]...")
+@click.option("--ref", help="The branch, tag or commit of the one pack that is named.")
+@click.option("--comfyui", metavar="REF", help="ComfyUI at another branch, tag or commit.")
+@click.option("--dep", "dependencies", multiple=True, metavar="SPEC", help="A package that you want (repeated).")
+@click.option("--drop", "dropped", multiple=True, metavar="PACKAGE", help="No longer want or pin a package (repeated).")
+@click.option("--upgrade", "upgrades", multiple=True, metavar="PACKAGE", help="The newest that fits (repeated).")
+@timeout_option("Seconds that ComfyUI has to become ready.")
 @common
-def run(options: Options, node_id: str, timeout: float | None, ref: str | None) -> int:
-    """Try the pack NODE_ID on a full copy with the real ComfyUI. Production is only read."""
-    from comfygov.cli.render.tx_views import detail_lines
-    from comfygov.ops.tx_run import TxRequest
+def run(
+    options: Options,
+    nodes: tuple[str, ...],
+    ref: str | None,
+    comfyui: str | None,
+    dependencies: tuple[str, ...],
+    dropped: tuple[str, ...],
+    upgrades: tuple[str, ...],
+    timeout: float | None,
+) -> int:
+    """Try a change on a full copy with the real ComfyUI: packs, ComfyUI itself, packages, or several at once.
+
+    A pack that is in production already goes to the newest commit of what it follows, unless a ref is named.
+    Production is only read.
+    """
+    from comfygov.cli.trial import show_trial
+    from comfygov.ops.planning import TxRequest
     from comfygov.ops.tx_run import run as run_trial
-    from comfygov.ops.tx_view import inspect as read_tx
 
     context = open_context(options)
-    done = run_trial(context, TxRequest(node_id, ref, timeout))
-    detail = read_tx(context, done.txid)
-    error = None
-    if done.status != "completed":
-        code = Code.NO_SOLUTION if done.status == "needs_resolution" else Code.TRIAL_FAILED
-        error = GovError(code, done.error, f"gov tx inspect {done.txid}")
-    show(options, detail, detail_lines(detail), findings=detail.blockers, error=error)
-    return error.exit_code if error else 0
+    request = TxRequest(_with_refs(nodes, ref), comfyui, dependencies, dropped, upgrades, timeout)
+    return show_trial(options, context, run_trial(context, request))
+
+
+def _with_refs(nodes: tuple[str, ...], ref: str | None) -> tuple[tuple[str, str | None], ...]:
+    if ref is not None and len(nodes) != 1:
+        raise GovError(Code.USAGE, "--ref is for one pack", "name refs as NODE_ID@REF")
+    parts = [node.partition("@") for node in nodes]
+    return tuple((name, ref or own or None) for name, _, own in parts)
 
 
 @tx.command(name="list")

@@ -48,6 +48,8 @@ class Tx(Section, frozen=True):
 class Policy(Section, frozen=True):
     core_packages: tuple[str, ...] = CORE_PACKAGES
     deny: tuple[str, ...] = ()
+    # Of packages that overwrite each other (opencv, onnxruntime): the ones to keep.
+    keep: tuple[str, ...] = ()
     unmanaged_nodes: Literal["ignore", "allow"] = "ignore"
     runtime_installs: Literal["block", "record", "allow"] = "block"
     # A source distribution runs its author's code while it is only being resolved.
@@ -66,6 +68,8 @@ class Python(Section, frozen=True):
     exclude: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     index_url: str = ""
+    # A time (RFC 3339): the index is seen as it was then (uv's exclude-newer).
+    exclude_newer: str = ""
     platforms: tuple[str, ...] = ()
     torch_backends: tuple[str, ...] = ()
 

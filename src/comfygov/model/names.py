@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# The project that uv locks; its explanations call groups `comfy-env:GROUP`.
+PROJECT_NAME = "comfy-env"
 NODE_ID_RULE = "letters, digits, '.', '_' and '-', starting and ending with a letter or digit, at most 100"
 _NODE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 # `.disabled` makes ComfyUI skip a folder; the others are names that mean something to the file system.

@@ -197,17 +197,34 @@ class ComfyUIPin(Stored, frozen=True):
     commit: str
 
 
+class Resolution(Stored, frozen=True):
+    """What `gov resolve` added: a pin, or with `forced` a version that goes against what packs ask for.
+
+    It goes when the last of `owners` (pack ids; `ComfyUI` and `packages` stay) is removed.
+    """
+
+    requirement: str
+    forced: bool = False
+    reason: str = ""
+    txid: str = ""
+    owners: tuple[str, ...] = ()
+
+
 class Declaration(Stored, frozen=True):
-    """All that `pyproject.toml` declares; the file is a pure rendering of this."""
+    """All that `pyproject.toml` declares; the file is a pure rendering of this.
+
+    `exclude_newer` is a time (RFC 3339): the index is seen as it was then.
+    """
 
     comfyui: ComfyUIPin
     requires_python: str
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
     exclude: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     index_url: str = ""
     torch_backend: str = ""
     source_builds: bool = False
+    exclude_newer: str = ""

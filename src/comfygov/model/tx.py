@@ -98,6 +98,32 @@ class Observed(Stored, frozen=True):
     environment_changes: Difference = field(default_factory=Difference)
 
 
+class NodeMove(Stored, frozen=True):
+    """A pack on trial. `before` is the promoted commit, None when there is none; `declared` what it asks for."""
+
+    id: str
+    before: str | None
+    after: str
+    ref: str | None = None
+    declared: tuple[str, ...] = ()
+
+
+class CodeMove(Stored, frozen=True):
+    """ComfyUI itself on trial: from one commit to another of the same repository."""
+
+    repo: str
+    before: str
+    after: str
+    ref: str | None = None
+
+
+class Override(Stored, frozen=True):
+    """A version that is forced against what packs ask for, and why."""
+
+    requirement: str
+    reason: str
+
+
 class PromotionPlan(Stored, frozen=True):
     """What promote would do. `state_digest` covers lock, node commits and ComfyUI commit as tried."""
 
@@ -121,7 +147,13 @@ class Promotion(Stored, frozen=True):
 
 
 class Transaction(Stored, frozen=True):
-    """`state/transactions/TXID.json`. `source_commit` is the commit of the pack that is on trial."""
+    """`state/transactions/TXID.json`.
+
+    A change of one pack names it in `node_id`; one of ComfyUI alone says `ComfyUI`, one of packages alone
+    `packages`. `nodes`, `comfyui`, `dependencies`, `dropped` and `upgrades` say all of what is to change,
+    `resolution_pins` and `overrides` what was added to make it fit. `source_commit` and `source_ref` are those
+    of the first pack.
+    """
 
     txid: str
     node_id: str
@@ -151,7 +183,19 @@ class Transaction(Stored, frozen=True):
     owner_started: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     timeout_seconds: float | None = None
+    nodes: tuple[NodeMove, ...] = ()
+    comfyui: CodeMove | None = None
+    dependencies: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    upgrades: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
     schema_version: int = 1
+
+    def moves(self) -> tuple[NodeMove, ...]:
+        """The packs on trial; records of older versions name one in other fields."""
+        if self.nodes or not self.source_commit:
+            return self.nodes
+        return (NodeMove(self.node_id, None, self.source_commit, self.source_ref, self.declared),)
 
 
 class TxSummary(Stored, frozen=True):
@@ -168,12 +212,68 @@ class TxSummary(Stored, frozen=True):
     owner_started: float = 0.0
 
 
+Form = Literal[
+    "two_packs",
+    "comfyui",
+    "core_packages",
+    "own_wishes",
+    "requires_python",
+    "missing_package",
+    "missing_version",
+    "no_wheel",
+    "malformed",
+    "no_solution",
+    "unknown",
+]
+
+
+class ConflictSide(Stored, frozen=True):
+    """One line of a conflict: `who` asks for `line`, written in `where`. `admits_production` says whether the
+    version that production has is fine with it (None where the line is about another package)."""
+
+    who: str
+    line: str
+    where: str = ""
+    on_trial: bool = False
+    admits_production: bool | None = None
+
+
+class Suggestion(Stored, frozen=True):
+    """A way out that was tried with the resolver. `cost` says in words what it takes; `violated` are the lines
+    that a forced version goes against."""
+
+    strategy: Literal["update_other", "older_release", "keep_production", "newest_that_fits"]
+    title: str
+    command: str
+    works: bool
+    forced: bool = False
+    cost: tuple[str, ...] = ()
+    violated: tuple[str, ...] = ()
+    difference: Difference = field(default_factory=Difference)
+    core_impact: Difference = field(default_factory=Difference)
+
+
 class ConflictReport(Stored, frozen=True):
-    """`state/conflicts/TXID.json`: why no environment holds the change."""
+    """`state/conflicts/TXID.json`: why no environment holds the change.
+
+    `sides` are the fewest lines that have no solution together; `verified` says that the resolver confirmed
+    it: they fail alone, and leaving any one of them out gives a solution. `package` is what they disagree
+    about, as far as that is understood, `production_version` what production has of it. `reasons` are the
+    resolver's words about just these lines, `uv_text` its words about the whole.
+    """
 
     txid: str
-    form: Literal["no_solution", "malformed", "unknown"]
+    form: Form
     summary: str
     groups: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     uv_text: str = ""
+    sides: tuple[ConflictSide, ...] = ()
+    verified: bool = False
+    package: str = ""
+    production_version: str = ""
+    dependents: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    resolver_calls: int = 0
+    seconds: float = 0.0
+    suggestions: tuple[Suggestion, ...] = ()

@@ -146,7 +146,7 @@ def _close_dead_transactions(context: Context) -> None:
     for summary in context.transactions.summaries():
         if summary.status != "running" or identity.is_same_process(summary.owner_pid, summary.owner_started):
             continue
-        if not summary.node_id:
+        if not summary.started_at:
             _drop_if_stale(context.home.transactions / f"{summary.txid}.json")
             continue
         tx = context.transactions.load(summary.txid)

@@ -12,7 +12,7 @@ import msgspec
 
 from comfygov.demo import repositories
 from comfygov.errors import Code, GovError
-from comfygov.ops import history, init, nodes, run, sync, tx_promote, tx_run, tx_view
+from comfygov.ops import history, init, nodes, planning, run, sync, tx_promote, tx_run, tx_view
 from comfygov.ops.context import Context, open_home
 from comfygov.ops.init_settings import InitRequest
 from comfygov.ports import fs
@@ -105,7 +105,7 @@ def _try(play: _Demo, name: str) -> Transaction:
     source = play.source(name)
     added = nodes.add(play.context(), nodes.AddRequest(source))
     play.say(f"gov node add {source}", f"registered at {added.plugin.commit[:10]}; production does not load it yet")
-    tx = tx_run.run(play.context(), tx_run.TxRequest(name))
+    tx = tx_run.run(play.context(), planning.TxRequest(((name, None),)))
     verdict = "may be promoted" if tx.status == "completed" else f"refused: {'; '.join(tx_view.blockers(tx))}"
     changes = ", ".join(tx.diff.lines()) or "no package changes"
     play.say(f"gov tx run {name}", f"{tx.txid} booted on a full copy ({changes}): {verdict}")
@@ -124,7 +124,7 @@ def _bad_pack(play: _Demo) -> tuple[Transaction, bool]:
     source = play.source("boot-breaker")
     nodes.add(play.context(), nodes.AddRequest(source))
     before = _production_digest(play.context())
-    tx = tx_run.run(play.context(), tx_run.TxRequest("boot-breaker"))
+    tx = tx_run.run(play.context(), planning.TxRequest((("boot-breaker", None),)))
     play.say(f"gov node add {source}; gov tx run boot-breaker", f"{tx.txid} refused: {tx.error}")
     tx = tx_view.abort(play.context(), tx.txid)
     untouched = _production_digest(play.context()) == before

@@ -11,10 +11,12 @@ from comfygov.envs.generation import generation_id
 from comfygov.errors import Code, GovError
 from comfygov.ops import production
 from comfygov.ports import fs
+from comfygov.resolve import alternatives, conflict
 from comfygov.truth import declaration
 from comfygov.truth.snapshots import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from comfygov.model.config import Config
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from comfygov.ops.context import Context
     from comfygov.ports.uv import Interpreter
 
-COMFYUI_GROUP = "comfyui"
+COMFYUI_GROUP = conflict.COMFYUI_GROUP
 EXTRA_GROUP = "comfyui-extra"
 PYTORCH_INDEX = "https://download.pytorch.org/whl"
 
@@ -41,7 +43,7 @@ class NoSolution(GovError):
 def with_settings(declared: Declaration, config: Config, python: Interpreter) -> Declaration:
     """`declared` with what config.toml says about resolution: settings take effect with the next change."""
     return msgspec.structs.replace(
-        declared,
+        alternatives.undone(declared, ()),
         requires_python=f"=={python.minor}.*",
         constraints=config.python.constraints,
         exclude=config.python.exclude,
@@ -50,6 +52,7 @@ def with_settings(declared: Declaration, config: Config, python: Interpreter) ->
         torch_backend=next(iter(config.python.torch_backends), ""),
         environments=(f"sys_platform == '{python.system}' and platform_machine == '{python.machine}'",),
         source_builds=config.policy.source_builds == "allow",
+        exclude_newer=config.python.exclude_newer,
     )
 
 
@@ -58,8 +61,11 @@ def render(declared: Declaration) -> bytes:
     return declaration.render(declared, index).encode()
 
 
-def lock(context: Context, directory: Path, declared: Declaration, preferred: bytes | None) -> tuple[bytes, bytes]:
-    """Lock `declared` in the work directory; versions of the `preferred` lock stay where they can.
+def lock(
+    context: Context, directory: Path, declared: Declaration, preferred: bytes | None, upgrade: Sequence[str] = ()
+) -> tuple[bytes, bytes]:
+    """Lock `declared` in the work directory; versions of the `preferred` lock stay where they can, except for
+    the packages in `upgrade`.
 
     Returns the bytes of pyproject.toml and uv.lock. Raises NoSolution.
     """
@@ -68,7 +74,7 @@ def lock(context: Context, directory: Path, declared: Declaration, preferred: by
     fs.write_atomic(directory / "pyproject.toml", pyproject)
     if preferred is not None:
         fs.write_atomic(directory / "uv.lock", preferred)
-    outcome = context.uv.lock(directory, context.interpreter.path)
+    outcome = context.uv.lock(directory, context.interpreter.path, upgrade)
     if outcome.verdict != "locked":
         raise NoSolution(outcome.verdict, outcome.text)
     return pyproject, (directory / "uv.lock").read_bytes()

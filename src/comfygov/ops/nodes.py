@@ -13,11 +13,12 @@ from comfygov.errors import Code, GovError
 from comfygov.model.names import NODE_ID_RULE, group_of, id_from_source, is_node_id
 from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
-from comfygov.ops import committing, locking, tx_run
+from comfygov.ops import change, committing, locking, planning, settling
 from comfygov.ops.context import changing, work_directory
 from comfygov.ports import clock, clones, faults, fs
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
+from comfygov.resolve import alternatives
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def add(context: Context, request: AddRequest) -> AddResult:
         group=group_of(node_id),
         added_at=clock.now(),
     )
-    declared = tx_run.read_declared(context, plugin)
+    declared = planning.read_declared(context, plugin)
     plugin = msgspec.structs.replace(plugin, managed_deps=tuple(declared.requirements))
     return _register(context, plugin, declared)
 
@@ -191,7 +192,7 @@ def show(context: Context, node_id: str) -> NodeDetail:
 def _registered(context: Context, state: State, node_id: str) -> Plugin:
     plugin = state.registry.get(node_id)
     if plugin is None:
-        raise tx_run.unknown_node(context, node_id)
+        raise planning.unknown_node(context, node_id)
     return plugin
 
 
@@ -251,15 +252,17 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
     work = work_directory(context, f"remove-{plugin.id}")
     try:
         with stages.stage("lock"):
-            declared = msgspec.structs.replace(state.declared, groups=groups)
-            pyproject, uv_lock = locking.lock(context, work, declared, state.uv_lock)
-        generation = locking.identify(context, work, uv_lock)
+            left = change.without_owner(state.declared.resolutions, plugin.id)
+            declared = msgspec.structs.replace(state.declared, groups=groups, resolutions=left)
+            declared = alternatives.undone(declared, context.config.python.exclude)
+            settled = settling.settle(context, work, declared, state.uv_lock, settling.Wishes())
+        generation = locking.identify(context, work, settled.uv_lock)
         with stages.stage("environment"):
             context.generations.build(work, generation, context.interpreter, state.generation)
     finally:
         fs.remove_tree(work)
     without = dataclasses.replace(state, registry=registry, baseline=baseline)
-    return without.relocked(pyproject, uv_lock, generation)
+    return without.relocked(settled.pyproject, settled.uv_lock, generation)
 
 
 def _baseline_without(baseline: Baseline, name: str) -> Baseline:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from comfygov.ops.context import trial_run_id, work_directory
 from comfygov.ops.production import device_arguments
-from comfygov.ports import fs
+from comfygov.ports import clones, fs
 from comfygov.ports.git import recorded_source
 from comfygov.trial import boot, command, sandbox, tree
 from comfygov.trial.bytecode import BytecodeCache
@@ -17,6 +17,7 @@ from comfygov.truth.home import cache_root
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from comfygov.model.state import ComfyUIPin
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
@@ -36,7 +37,8 @@ def plan(
     ]
     python = context.interpreter
     compiled = BytecodeCache(cache_root() / "bytecode", f"{python.version}-{python.system}", python.path)
-    tree.make(context.git, context.home.comfyui, state.declared.comfyui.commit, enabled, private, compiled)
+    pin = state.declared.comfyui
+    tree.make(context.git, _comfyui_objects(context, pin), pin.commit, enabled, private, compiled)
     context.home.logs.mkdir(parents=True, exist_ok=True)
     stdout, stderr = (context.home.logs / f"{name}.{stream}.log" for stream in ("stdout", "stderr"))
     for log in (stdout, stderr):
@@ -55,6 +57,13 @@ def plan(
         stderr=stderr,
         run_id=trial_run_id(context, name),
     )
+
+
+def _comfyui_objects(context: Context, pin: ComfyUIPin) -> Path:
+    """A repository that has the commit: production's own checkout, else the cache."""
+    if context.git.contains(context.home.comfyui, pin.commit):
+        return context.home.comfyui
+    return clones.ensure_cached(context.git, recorded_source(pin.repo), pin.commit)
 
 
 def _model_paths(context: Context, work: Path) -> list[Path]:

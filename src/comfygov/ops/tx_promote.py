@@ -10,7 +10,7 @@ import msgspec
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion, Transaction
-from comfygov.ops import committing, locking, smoke, trying, tx_run, tx_trial
+from comfygov.ops import change, committing, locking, smoke, trying, tx_run, tx_trial
 from comfygov.ops.context import changing, discard_work, note_promotion
 from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import recorded_source
@@ -20,7 +20,8 @@ from comfygov.truth import audit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import Baseline, SnapshotMeta
+    from comfygov.model.state import Baseline, Plugin, SnapshotMeta
+    from comfygov.model.tx import NodeMove
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
@@ -72,8 +73,8 @@ def promote(context: Context, request: PromoteRequest) -> PromoteResult:
 def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
     tried = tx.promotion_plan is not None and tx.candidate_env is not None
     if tx.status not in ("completed", "resolved", "promote_failed", "failed") or not tried:
-        hint = {"needs_resolution": f"gov tx inspect {tx.txid}", "promoted": "gov status"}.get(
-            tx.status, f"gov tx run {tx.node_id}"
+        hint = {"needs_resolution": f"gov resolve {tx.txid} --suggest", "promoted": "gov status"}.get(
+            tx.status, change.command_of(tx)
         )
         raise GovError(Code.WRONG_STATE, f"transaction {tx.txid} is {tx.status} and cannot be promoted", hint)
     failed = [gate.reason for gate in gates.blocking(tx.gates)]
@@ -114,7 +115,7 @@ def _try_again(context: Context, tx: Transaction, request: PromoteRequest) -> Tr
     """Production moved on: the same change is tried on what it is now."""
     context.progress.note(f"production changed since {tx.txid} was tried: the trial runs again on what it is now")
     again = tx_run.rerun(context, tx)
-    if again.status == "completed" or (again.status == "failed" and request.allow_failed_run):
+    if again.status in ("completed", "resolved") or (again.status == "failed" and request.allow_failed_run):
         return again
     raise GovError(
         Code.TRIAL_FAILED, f"on today's production the trial of {tx.txid} is {again.status}: {again.error}",
@@ -133,7 +134,8 @@ def _promote(
     _smoke(context, tx, proposed, request, stages)
     with stages.stage("commit"):
         before = Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id)
-        approved = tuple(tx.core_impact.lines())
+        forced = [f"{entry.requirement} is forced: {entry.reason}" for entry in tx.overrides]
+        approved = (*tx.core_impact.lines(), *forced)
         who = audit.actor() if approved else None
         origin = Origin("promote_post", request.reason, tx.txid, tx.node_id, who)
         done = committing.commit_state(
@@ -154,30 +156,34 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
     work = context.home.work / tx.txid
     plan = tx.promotion_plan
     if plan is None or not (work / "uv.lock").is_file():
-        raise GovError(Code.WRONG_STATE, f"the work of {tx.txid} is gone", f"gov tx run {tx.node_id}")
-    plugin = head.registry.get(tx.node_id)
-    if plugin is None:
-        raise GovError(Code.WRONG_STATE, f"{tx.node_id} is no longer registered", f"gov tx abort {tx.txid}")
-    repository = clones.ensure_cached(context.git, recorded_source(plugin.source), tx.source_commit)
-    promoted = msgspec.structs.replace(
-        plugin,
-        ref=tx.source_ref,
-        commit=tx.source_commit,
-        tree=context.git.tree_of(repository, tx.source_commit),
-        managed_deps=tx.declared,
-        enabled=True,
-        promoted=True,
-    )
-    registry = head.registry.with_plugin(promoted)
+        raise GovError(Code.WRONG_STATE, f"the work of {tx.txid} is gone", change.command_of(tx))
+    registry = head.registry
+    for move in tx.moves():
+        registry = registry.with_plugin(_promoted(context, tx, head.registry.get(move.id), move))
     seen = dataclasses.replace(head, registry=registry, baseline=_merged(head.baseline, tx.observed.health))
     proposed = seen.relocked((work / "pyproject.toml").read_bytes(), (work / "uv.lock").read_bytes(), plan.generation)
     if tx_trial.state_digest(proposed) != plan.state_digest:
         raise GovError(
             Code.WRONG_STATE,
             f"what {tx.txid} tried is not what would be promoted",
-            f"gov tx run {tx.node_id}",
+            change.command_of(tx),
         )
     return proposed
+
+
+def _promoted(context: Context, tx: Transaction, known: Plugin | None, move: NodeMove) -> Plugin:
+    if known is None:
+        raise GovError(Code.WRONG_STATE, f"{move.id} is no longer registered", f"gov tx abort {tx.txid}")
+    repository = clones.ensure_cached(context.git, recorded_source(known.source), move.after)
+    return msgspec.structs.replace(
+        known,
+        ref=move.ref,
+        commit=move.after,
+        tree=context.git.tree_of(repository, move.after),
+        managed_deps=move.declared,
+        enabled=True,
+        promoted=True,
+    )
 
 
 def _merged(before: Baseline, seen: Baseline) -> Baseline:

@@ -12,8 +12,8 @@ import msgspec
 from comfygov.envs import record
 from comfygov.errors import GovError
 from comfygov.model.state import Baseline
-from comfygov.model.tx import ConflictReport, Observed, PromotionPlan, Transaction
-from comfygov.ops import locking, smoke, trying
+from comfygov.model.tx import Observed, PromotionPlan, Status, Transaction
+from comfygov.ops import explaining, locking, planning, settling, smoke, trying
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
 from comfygov.ports.progress import Stages
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from comfygov.model.state import Declaration, Plugin
-    from comfygov.resolve.requirements import Declared
+    from comfygov.model.state import Declaration
+    from comfygov.model.tx import ConflictReport, Verdict
+    from comfygov.ops.change import Change
     from comfygov.truth.snapshots import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What the record is called when all gates let the change pass, and when they do not."""
+
+    passed: Status
+    failed: Status
 
 
 @dataclasses.dataclass
@@ -37,10 +46,11 @@ class Trial:
     context: Context
     stages: Stages
     base: State
-    plugin: Plugin
-    declared: Declared
+    change: Change
     tx: Transaction
     timeout_seconds: float | None
+    outcome: Outcome
+    notes: tuple[str, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -66,7 +76,7 @@ def execute(trial: Trial) -> Transaction:
             _boot_and_judge(trial, *prepared)
     except BaseException as error:
         words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
-        trial.update(status="failed", ended_at=clock.now(), error=words, candidate_env=None)
+        trial.update(status=trial.outcome.failed, ended_at=clock.now(), error=words, candidate_env=None)
         discard_work(trial.context, trial.tx.txid)
         raise
     finally:
@@ -80,20 +90,19 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     None when the resolver says no (the record tells why). What needs no lock is made while uv waits for
     the index: the tree, and hardlinks where new packages are likely.
     """
-    if trial.declared.malformed:
-        _record_conflict(trial, "malformed", _malformed_summary(trial.declared), "")
+    if trial.change.malformed():
+        _record_conflict(trial, explaining.malformed(trial.tx.txid, trial.change.malformed()))
         return None
-    context, plugin = trial.context, trial.plugin
-    tried = msgspec.structs.replace(
-        plugin, managed_deps=tuple(trial.declared.requirements), enabled=True, promoted=True
-    )
-    state = dataclasses.replace(trial.base, registry=trial.base.registry.with_plugin(tried))
+    context, declared = trial.context, proposed_declaration(trial)
+    registry = trial.change.registry(trial.base.registry)
+    state = dataclasses.replace(trial.base, registry=registry)
+    unlocked = state.relocked(locking.render(declared), trial.base.uv_lock, trial.base.generation)
     with ThreadPoolExecutor(2) as pool:
-        tree = pool.submit(trying.plan, context, state, trial.tx.txid, trial.candidate, trial.timeout_seconds)
+        tree = pool.submit(trying.plan, context, unlocked, trial.tx.txid, trial.candidate, trial.timeout_seconds)
         links: Future[None] | None = None
-        if not requirements.satisfied(trial.declared.requirements, trial.tx.pre_freeze):
+        if _likely_to_install(trial):
             links = pool.submit(_begin_candidate, trial)
-        proposed = _lock(trial, state)
+        proposed = _lock(trial, state, declared)
         if proposed is None:
             return None
         with trial.stages.stage("candidate environment"):
@@ -103,6 +112,12 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     _record_plan(trial, proposed)
     faults.point("trial.prepared")
     return proposed, plan
+
+
+def _likely_to_install(trial: Trial) -> bool:
+    change = trial.change
+    moves = change.upgrades or change.dropped or change.pins or change.overrides
+    return bool(moves) or not requirements.satisfied(change.declared_lines(), trial.tx.pre_freeze)
 
 
 def _begin_candidate(trial: Trial) -> None:
@@ -130,53 +145,33 @@ def _sandbox(trial: Trial) -> sandbox.Sandbox:
     return sandbox.choose(trial.context.config.tx.sandbox)
 
 
-def _lock(trial: Trial, state: State) -> State | None:
-    """`state` locked with the pack's group; None, and a conflict report, when nothing solves it."""
-    declared = proposed_declaration(trial)
+def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
+    """`state` locked as `declared`; None, and a conflict report, when nothing solves it."""
+    change = trial.change
+    wishes = settling.Wishes(change.upgrades, change.asked_for())
     try:
         with trial.stages.stage("lock"):
-            pyproject, uv_lock = locking.lock(trial.context, trial.work, declared, trial.base.uv_lock)
+            settled = settling.settle(trial.context, trial.work, declared, trial.base.uv_lock, wishes)
     except locking.NoSolution as problem:
-        form = "malformed" if problem.verdict == "malformed" else "no_solution"
-        _record_conflict(trial, form, _conflict_summary(trial.plugin.id, problem.uv_text), problem.uv_text)
+        with trial.stages.stage("explain the conflict"):
+            report = explaining.explain(trial.context, trial.work, trial.base, change, declared, problem)
+        _record_conflict(trial, msgspec.structs.replace(report, txid=trial.tx.txid))
         return None
-    generation = locking.identify(trial.context, trial.work, uv_lock)
-    return state.relocked(pyproject, uv_lock, generation)
+    trial.notes = settled.notes
+    generation = locking.identify(trial.context, trial.work, settled.uv_lock)
+    return state.relocked(settled.pyproject, settled.uv_lock, generation)
 
 
 def proposed_declaration(trial: Trial) -> Declaration:
-    groups = {**trial.base.declared.groups, trial.plugin.group: tuple(trial.declared.requirements)}
-    bare = msgspec.structs.replace(trial.base.declared, groups=groups)
+    bare = trial.change.declaration(trial.base.declared, trial.tx.txid)
     return locking.with_settings(bare, trial.context.config, trial.context.interpreter)
 
 
-def _malformed_summary(declared: Declared) -> str:
-    line = declared.malformed[0]
-    shown = (
-        f"{line.file} line {line.line}: `{line.text}` is {line.reason}" if line.text else f"{line.file}: {line.reason}"
-    )
-    likely = requirements.suggestion(line.text)
-    return f"{shown} (likely meant: `{likely}`)" if likely else shown
-
-
-def _conflict_summary(node_id: str, uv_text: str) -> str:
-    """What kind of no it is, in one line; uv's own words follow it."""
-    if "was not found" in uv_text or "there is no version of" in uv_text:
-        return f"{node_id} asks for a package or a version that the index does not have"
-    if "--no-build" in uv_text or "uilding source distributions is disabled" in uv_text:
-        return f"{node_id} asks for a package that must be built from source ([policy] source_builds allows that)"
-    return f"{node_id} and what is there exclude each other"
-
-
-def _record_conflict(trial: Trial, form: str, summary: str, uv_text: str) -> None:
-    import re
-
-    groups = tuple(sorted(set(re.findall(r"comfy-env:([\w.-]+)", uv_text))))
-    report = ConflictReport(trial.tx.txid, form, summary, groups, tuple(trial.declared.malformed), uv_text)  # type: ignore[arg-type]
+def _record_conflict(trial: Trial, report: ConflictReport) -> None:
     path = trial.context.home.conflicts / f"{trial.tx.txid}.json"
     store.save(path, report)
     relative = trial.context.home.relative(path)
-    trial.update(status="needs_resolution", ended_at=clock.now(), conflict_report=relative, error=summary)
+    trial.update(status="needs_resolution", ended_at=clock.now(), conflict_report=relative, error=report.summary)
 
 
 def _record_plan(trial: Trial, proposed: State) -> None:
@@ -184,6 +179,7 @@ def _record_plan(trial: Trial, proposed: State) -> None:
     freeze = record.freeze(trial.candidate)
     packages = record.difference(trial.tx.pre_freeze, freeze)
     core = record.only(context.config.policy.core_packages, packages)
+    first = trial.tx.nodes[0] if trial.tx.nodes else None
     trial.update(
         candidate_env=context.home.relative(trial.candidate),
         post_freeze=freeze,
@@ -193,17 +189,12 @@ def _record_plan(trial: Trial, proposed: State) -> None:
             base_snapshot=trial.tx.base_snapshot,
             generation=proposed.generation,
             state_digest=state_digest(proposed),
-            node_commit_before=_promoted_commit(trial),
-            node_commit_after=trial.plugin.commit,
+            node_commit_before=first.before if first else None,
+            node_commit_after=first.after if first else None,
             packages=packages,
             needs_core_approval=not core.empty(),
         ),
     )
-
-
-def _promoted_commit(trial: Trial) -> str | None:
-    known = trial.base.registry.get(trial.plugin.id)
-    return known.commit if known and known.promoted else None
 
 
 def state_digest(state: State) -> str:
@@ -214,8 +205,8 @@ def state_digest(state: State) -> str:
 
 def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     evidence = gates.Evidence(
-        node_id=trial.plugin.id,
-        source=trial.plugin.source,
+        packs=tuple((pack.id, pack.plugin.source) for pack in trial.change.packs),
+        moves_comfyui=trial.change.comfyui is not None,
         torch_misfit=torch_family.misfit(torch_family.locked_versions(proposed.uv_lock.decode())),
         packages=trial.tx.diff,
         core_impact=trial.tx.core_impact,
@@ -223,14 +214,12 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
         registry=proposed.registry,
         deny=trial.context.config.policy.deny,
         local_edits=tuple(_local_edits(trial)),
-        misfits=tuple(fit.misfits(trial.declared, _machine(trial))),
+        misfits=tuple(_misfits(trial)),
+        overlaps=trial.notes,
+        forced=tuple(f"{entry.requirement}: {entry.reason}" for entry in trial.change.overrides),
     )
     before = record.freeze(trial.candidate)
-    script = plan.tree / "custom_nodes" / trial.plugin.id / "install.py"
-    if trial.declared.has_install_script:
-        with trial.stages.stage("install.py"):
-            done = boot.run_script(plan, [plan.python, str(script)], script.parent)
-            evidence.install_script = (done.exit_code, done.lines)
+    _run_install_scripts(trial, plan, evidence)
     exit_code = _boot(trial, plan, evidence)
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)
@@ -245,11 +234,33 @@ def _local_edits(trial: Trial) -> Iterator[str]:
             yield from (f"{name}: {file}" for file in trial.context.git.edited(checkout))
 
 
+def _run_install_scripts(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> None:
+    for pack in trial.change.packs:
+        if pack.declared.has_install_script:
+            script = plan.tree / "custom_nodes" / pack.id / "install.py"
+            with trial.stages.stage("install.py"):
+                done = boot.run_script(plan, [plan.python, str(script)], script.parent)
+            evidence.install_scripts[pack.id] = (done.exit_code, done.lines)
+
+
+def _misfits(trial: Trial) -> Iterator[tuple[Verdict, str]]:
+    """What the packs on trial say that is not so here; of the others what a new ComfyUI would make untrue."""
+    machine, change = _machine(trial), trial.change
+    for pack in change.packs:
+        prefix = f"{pack.id}: " if len(change.packs) > 1 else ""
+        yield from ((verdict, f"{prefix}{reason}") for verdict, reason in fit.misfits(pack.declared, machine))
+    others = [plugin for plugin in trial.base.registry.enabled() if plugin.id not in change.ids]
+    for plugin in others if change.comfyui else ():
+        for verdict, reason in fit.misfits(planning.read_declared(trial.context, plugin), machine):
+            if verdict == "fail":
+                yield verdict, f"{plugin.id}: {reason}"
+
+
 def _machine(trial: Trial) -> fit.Machine:
-    python = trial.context.interpreter
+    python, comfyui = trial.context.interpreter, trial.change.comfyui
     return fit.Machine(
         python=python.version,
-        comfyui=trial.base.baseline.comfyui_version,
+        comfyui=comfyui.version if comfyui else trial.base.baseline.comfyui_version,
         system=python.system,
         has_accelerator=torch_backend.has_accelerator(python.system),
     )
@@ -275,9 +286,8 @@ def _conclude(
 ) -> None:
     verdicts = gates.judge(evidence)
     failed = gates.blocking(verdicts)
-    script = evidence.install_script
     trial.update(
-        status="failed" if failed else "completed",
+        status=trial.outcome.failed if failed else trial.outcome.passed,
         ended_at=clock.now(),
         post_freeze=after,
         diff=record.difference(trial.tx.pre_freeze, after),
@@ -286,9 +296,16 @@ def _conclude(
         observed=Observed(
             sandbox=plan.sandbox.name,
             boot_seconds=evidence.health.boot_seconds if evidence.health else 0.0,
-            install_script="" if script is None else f"exit code {script[0]}",
+            install_script=_ended(evidence.install_scripts),
             health=evidence.health or Baseline(),
             environment_changes=evidence.environment_changes,
         ),
         error="; ".join(gate.reason for gate in failed),
     )
+
+
+def _ended(scripts: dict[str, tuple[int | None, tuple[str, ...]]]) -> str:
+    """`exit code 0`, with the pack's name before it where several were run."""
+    if len(scripts) < 2:
+        return "".join(f"exit code {code}" for code, _ in scripts.values())
+    return "; ".join(f"{name}: exit code {code}" for name, (code, _) in scripts.items())

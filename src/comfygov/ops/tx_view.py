@@ -45,7 +45,7 @@ def blockers(tx: Transaction) -> list[str]:
     if tx.status == "running":
         alive = identity.is_same_process(tx.owner_pid, tx.owner_started)
         return ["its trial is under way" if alive else "its process ended before the trial did"]
-    if tx.status == "needs_resolution":
+    if tx.status == "needs_resolution" and not tx.gates:
         return [tx.error]
     found = [f"{gate.name}: {gate.reason}" for gate in tx.gates if gate.verdict == "fail"]
     if tx.status == "failed" and not found:

@@ -177,6 +177,10 @@ class Git:
         hint = f"near to it: {', '.join(near)}" if near else "leave --ref out for the default branch"
         return GovError(Code.REF_NOT_FOUND, f"{source.public} has no branch, tag or commit `{ref}`", hint)
 
+    def read(self, arguments: Sequence[str], repository: Path) -> str:
+        """What a git command that only reads prints."""
+        return self._check(arguments, repository)
+
     def keep(self, source: Source, commit: str) -> None:
         """Hold `commit` in the cache whatever happens upstream."""
         repository = self.cache_of(source)

@@ -97,13 +97,14 @@ class Uv:
             timeout_seconds=timeout_seconds,
         )
 
-    def lock(self, project: Path, interpreter: str) -> LockOutcome:
-        """Write `project/uv.lock` for `project/pyproject.toml`; an older lock there is a preference.
+    def lock(self, project: Path, interpreter: str, upgrade: Sequence[str] = ()) -> LockOutcome:
+        """Write `project/uv.lock` for `project/pyproject.toml`; an older lock there is a preference, except for
+        the packages in `upgrade` (`*`: for none).
 
         Raises GovError `network`, `disk_full` or `tool_failed`; no solution is an outcome.
         """
         done = self._run(
-            ["lock", "--project", str(project), "--python", interpreter],
+            ["lock", "--project", str(project), "--python", interpreter, *_upgrades(upgrade)],
             cwd=project,
             timeout_seconds=LOCK_TIMEOUT_SECONDS,
         )
@@ -164,6 +165,10 @@ class Uv:
         """`0.13.9`"""
         done = self._run(["--version"], cwd=Path("/"), timeout_seconds=30)
         return done.stdout.split()[1] if done.exit_code == 0 else "unknown"
+
+
+def _upgrades(names: Sequence[str]) -> list[str]:
+    return ["--upgrade"] if "*" in names else [word for name in names for word in ("--upgrade-package", name)]
 
 
 _WHERE = "import os, sys; print(os.path.realpath(sys.prefix)); print(os.path.realpath(sys._base_executable))"

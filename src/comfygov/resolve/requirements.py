@@ -35,7 +35,8 @@ class ReadFile(Protocol):
 
 @dataclass
 class Declared:
-    """What a pack asks for. `malformed` are lines that no resolver can read."""
+    """What a pack asks for. `malformed` are lines that no resolver can read; `places` says of each requirement
+    where it is written."""
 
     requirements: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Declared:
     has_install_script: bool = False
     of_comfyui: bool = False
     files: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
 
 
 def read_declared(read_file: ReadFile) -> Declared:
@@ -160,6 +162,7 @@ def _take(declared: Declared, file: str, number: int, line: str) -> None:
         declared.rejected.append(Rejected(file, number, line, "ComfyUI itself decides this package"))
     elif text.strip() not in declared.requirements:
         declared.requirements.append(text.strip())
+        declared.places[text.strip()] = f"{file} line {number}"
 
 
 def _is_bare_url(text: str) -> bool:
@@ -185,6 +188,23 @@ def parse(text: str) -> Requirement | None:
         return Requirement(text)
     except InvalidRequirement:
         return None
+
+
+def package_of(text: str) -> str:
+    """The canonical name of what a requirement, or a bare name, is about."""
+    found = parse(text)
+    return canonical(found.name if found else text)
+
+
+def locked_names(uv_lock: str) -> frozenset[str]:
+    """The packages of a uv.lock."""
+    return frozenset(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"', uv_lock, re.MULTILINE))
+
+
+def name_at_start(text: str) -> str:
+    """The package that a line which cannot be read seems to be about; empty when it begins with no name."""
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
+    return canonical(found[0]) if found else ""
 
 
 def suggestion(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+MEMBERS = ("torch", "torchvision", "torchaudio")
 _VISION_OFFSET = 15
 
 
@@ -31,7 +32,7 @@ def torch_minor(package: str, version: str) -> int | None:
 def misfit(versions: dict[str, str]) -> tuple[str, tuple[str, ...]] | None:
     """What does not fit, and the constraints that mend it; None when the family fits or is not known."""
     minors: dict[str, int] = {}
-    for name in ("torch", "torchvision", "torchaudio"):
+    for name in MEMBERS:
         minor = torch_minor(name, versions.get(name, ""))
         if minor is not None:
             minors[name] = minor

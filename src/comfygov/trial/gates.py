@@ -10,22 +10,23 @@ from comfygov.model.names import canonical
 from comfygov.model.tx import Difference, Gate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-    from comfygov.model.state import Baseline, Registry
+    from comfygov.model.state import Baseline, PackHealth, Registry
 
 
 @dataclass
 class Evidence:
     """What the trial left behind for the gates.
 
-    `boot_error` is empty when ComfyUI became ready; `torch_misfit` is what does not fit and the pins that
-    mend it; `misfits` what the pack says of itself that is not so here; `install_script` its exit code and
-    last lines.
+    `packs` are the packs on trial and their sources. `boot_error` is empty when ComfyUI became ready;
+    `torch_misfit` is what does not fit and the pins that mend it; `misfits` what packs say of themselves that
+    is not so here; `install_scripts` the exit code and last lines of each; `overlaps` says of which packages that
+    overwrite each other one is kept; `forced` are versions forced against what packs ask for.
     """
 
-    node_id: str
-    source: str
+    packs: tuple[tuple[str, str], ...]
+    moves_comfyui: bool
     torch_misfit: tuple[str, tuple[str, ...]] | None
     packages: Difference
     core_impact: Difference
@@ -37,9 +38,19 @@ class Evidence:
     boot_error: str = ""
     boot_log: tuple[str, ...] = ()
     health: Baseline | None = None
-    install_script: tuple[int | None, tuple[str, ...]] | None = None
+    install_scripts: dict[str, tuple[int | None, tuple[str, ...]]] = field(default_factory=dict)
+    overlaps: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
     environment_changes: Difference = field(default_factory=Difference)
     smoke: list[Gate] = field(default_factory=list)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.packs)
+
+    def of(self, node_id: str) -> str:
+        """What a reason begins with: which pack it is about, where there are several."""
+        return f"{node_id}: " if len(self.packs) > 1 else ""
 
 
 def judge(evidence: Evidence) -> tuple[Gate, ...]:
@@ -52,7 +63,8 @@ def blocking(gates: tuple[Gate, ...]) -> list[Gate]:
 
 
 def _denied(evidence: Evidence) -> Iterator[Gate]:
-    names = {canonical(evidence.node_id), evidence.source.lower(), *(p.name for p in evidence.packages.added)}
+    names = {canonical(name) for name in evidence.ids} | {source.lower() for _, source in evidence.packs}
+    names |= {package.name for package in evidence.packages.added}
     hits = tuple(entry for entry in evidence.deny if entry.lower() in names or canonical(entry) in names)
     if hits:
         yield Gate("deny_list", "fail", "policy.deny names it", hits)
@@ -92,15 +104,23 @@ def _torch(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("torch_family", "pass", "torch, torchvision and torchaudio fit each other")
 
 
-def _install_script(evidence: Evidence) -> Iterator[Gate]:
-    if evidence.install_script is None:
-        return
-    exit_code, lines = evidence.install_script
-    if exit_code == 0:
-        yield Gate("install_script", "pass", "install.py ended well")
-    else:
-        how = "did not end in time" if exit_code is None else f"failed with exit code {exit_code}"
-        yield Gate("install_script", "fail", f"install.py {how}", lines)
+def _overlapping(evidence: Evidence) -> Iterator[Gate]:
+    for note in evidence.overlaps:
+        yield Gate("overlapping_packages", "warn", note)
+
+
+def _forced(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.forced:
+        yield Gate("overrides", "warn", "versions are forced against what packs ask for", evidence.forced)
+
+
+def _install_scripts(evidence: Evidence) -> Iterator[Gate]:
+    for name, (exit_code, lines) in evidence.install_scripts.items():
+        if exit_code == 0:
+            yield Gate("install_script", "pass", f"{evidence.of(name)}install.py ended well")
+        else:
+            how = "did not end in time" if exit_code is None else f"failed with exit code {exit_code}"
+            yield Gate("install_script", "fail", f"{evidence.of(name)}install.py {how}", lines)
 
 
 def _boots(evidence: Evidence) -> Iterator[Gate]:
@@ -110,19 +130,23 @@ def _boots(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("boots", "pass", f"ComfyUI answers after {evidence.health.boot_seconds:.1f} s")
 
 
-def _pack_loads(evidence: Evidence) -> Iterator[Gate]:
-    if evidence.health is None:
-        yield Gate("pack_loads", "skip", "ComfyUI did not start")
-        return
-    pack = evidence.health.pack(evidence.node_id)
+def _packs_load(evidence: Evidence) -> Iterator[Gate]:
+    for name, _ in evidence.packs:
+        if evidence.health is None:
+            yield Gate("pack_loads", "skip", "ComfyUI did not start")
+        else:
+            yield _pack_loads(evidence.health.pack(name), evidence.of(name))
+
+
+def _pack_loads(pack: PackHealth | None, prefix: str) -> Gate:
     if pack is None:
-        yield Gate("pack_loads", "fail", "ComfyUI did not try to load it: it is no node pack")
-    elif not pack.loaded:
-        yield Gate("pack_loads", "fail", f"it does not import: {pack.reason}", _missing_module(pack.reason))
-    elif pack.classes:
-        yield Gate("pack_loads", "pass", f"it registers {len(pack.classes)} node classes", pack.classes[:50])
-    else:
-        yield Gate("pack_loads", "pass", "it loads and registers no node classes (a web-only pack)")
+        return Gate("pack_loads", "fail", f"{prefix}ComfyUI did not try to load it: it is no node pack")
+    if not pack.loaded:
+        return Gate("pack_loads", "fail", f"{prefix}it does not import: {pack.reason}", _missing_module(pack.reason))
+    if pack.classes:
+        reason = f"{prefix}it registers {len(pack.classes)} node classes"
+        return Gate("pack_loads", "pass", reason, pack.classes[:50])
+    return Gate("pack_loads", "pass", f"{prefix}it loads and registers no node classes (a web-only pack)")
 
 
 def _missing_module(reason: str) -> tuple[str, ...]:
@@ -134,22 +158,30 @@ def _nothing_broken(evidence: Evidence) -> Iterator[Gate]:
     if evidence.health is None:
         yield Gate("nothing_broken", "skip", "ComfyUI did not start")
         return
-    lines = tuple(broken(evidence.baseline, evidence.health, evidence.registry, evidence.node_id))
+    lines = tuple(broken(evidence.baseline, evidence.health, evidence.registry, evidence.ids))
+    gone = tuple(gone_from_comfyui(evidence.baseline, evidence.health))
+    if gone and evidence.moves_comfyui:
+        yield Gate("comfyui_classes", "warn", "this ComfyUI no longer has what the one before had", gone)
+    else:
+        lines = (*gone, *lines)
     if lines:
         yield Gate("nothing_broken", "fail", "what worked before does not work with this change", lines)
     else:
         yield Gate("nothing_broken", "pass", "everything that worked before still works")
 
 
-def broken(baseline: Baseline, now: Baseline, registry: Registry, changed: str) -> Iterator[str]:
-    """What the baseline had and `now` has not; classes of the changed pack itself may go."""
-    for file in sorted(set(now.core_failures) - set(baseline.core_failures)):
-        yield f"ComfyUI's own {file} does not import any more"
+def gone_from_comfyui(baseline: Baseline, now: Baseline) -> Iterator[str]:
     for name in sorted(set(baseline.core_classes) - set(now.core_classes)):
         yield f"ComfyUI's own class {name} is gone"
+
+
+def broken(baseline: Baseline, now: Baseline, registry: Registry, changed: Collection[str]) -> Iterator[str]:
+    """What the baseline had and `now` has not; classes of the changed packs themselves may go."""
+    for file in sorted(set(now.core_failures) - set(baseline.core_failures)):
+        yield f"ComfyUI's own {file} does not import any more"
     expected = {plugin.id for plugin in registry.enabled()}
     for before in baseline.packs:
-        if not before.loaded or before.name == changed or before.name not in expected:
+        if not before.loaded or before.name in changed or before.name not in expected:
             continue
         after = now.pack(before.name)
         if after is None or not after.loaded:
@@ -178,9 +210,11 @@ _CHECKS = (
     _resolves,
     _core_packages,
     _torch,
-    _install_script,
+    _overlapping,
+    _forced,
+    _install_scripts,
     _boots,
-    _pack_loads,
+    _packs_load,
     _nothing_broken,
     _environment_untouched,
     _smoke,

@@ -25,7 +25,7 @@ class Pack:
 
 
 def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Path, cache: BytecodeCache) -> None:
-    """Clone the ComfyUI checkout and every pack to `target`, borrowing the objects."""
+    """Clone ComfyUI from the repository `comfyui` and every pack to `target`, borrowing the objects."""
     git.clone(comfyui, target, commit, git.origin(comfyui) or str(comfyui), shared=True)
     (target / "custom_nodes").mkdir(exist_ok=True)
     cache.lay_in(target, commit, without="custom_nodes")

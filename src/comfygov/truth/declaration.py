@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.state import ComfyUIPin, Declaration
+from comfygov.model.names import PROJECT_NAME
+from comfygov.model.state import ComfyUIPin, Declaration, Resolution
 from comfygov.ports import toml
 
 HEADER = "# Written by comfygov from the governed state; edits here are drift. Settings: config.toml\n"
-PROJECT_NAME = "comfy-env"
 PYTORCH_INDEX_VARIABLE = "COMFYGOV_PYTORCH_INDEX"
+# What `gov resolve --pin` adds.
+PINS_GROUP = "overrides"
 PYTORCH_PACKAGES = ("torch", "torchvision", "torchaudio")
 
 
@@ -27,10 +29,16 @@ def render(declaration: Declaration, pytorch_index: str) -> str:
             "requires-python": declaration.requires_python,
             "dependencies": [],
         },
-        "dependency-groups": {name: list(declaration.groups[name]) for name in sorted(declaration.groups)},
+        "dependency-groups": _groups(declaration),
         "tool": {"uv": _uv_table(declaration, pytorch_index), "comfygov": _own_table(declaration)},
     }
     return HEADER + tomli_w.dumps(document)
+
+
+def _groups(declaration: Declaration) -> dict[str, list[str]]:
+    groups = {name: list(declaration.groups[name]) for name in declaration.groups}
+    pins = [entry.requirement for entry in declaration.resolutions if not entry.forced]
+    return dict(sorted({**groups, **({PINS_GROUP: pins} if pins else {})}.items()))
 
 
 def _uv_table(declaration: Declaration, pytorch_index: str) -> dict[str, Any]:
@@ -41,10 +49,12 @@ def _uv_table(declaration: Declaration, pytorch_index: str) -> dict[str, Any]:
         "no-build": not declaration.source_builds,
         "environments": list(declaration.environments),
         "constraint-dependencies": list(declaration.constraints),
-        "override-dependencies": list(declaration.overrides),
+        "override-dependencies": [entry.requirement for entry in declaration.resolutions if entry.forced],
         "exclude-dependencies": list(declaration.exclude),
         "find-links": list(declaration.find_links),
     }
+    if declaration.exclude_newer:
+        table["exclude-newer"] = declaration.exclude_newer
     if declaration.index_url == "none":
         table["no-index"] = True
     indexes: list[dict[str, Any]] = []
@@ -66,6 +76,8 @@ def _own_table(declaration: Declaration) -> dict[str, Any]:
     table: dict[str, Any] = {"schema_version": 1, "comfyui": comfyui}
     if declaration.torch_backend:
         table["torch_backend"] = declaration.torch_backend
+    if declaration.resolutions:
+        table["resolutions"] = [msgspec.to_builtins(entry) for entry in declaration.resolutions]
     return table
 
 
@@ -78,15 +90,16 @@ def parse(text: str) -> Declaration:
         return Declaration(
             comfyui=msgspec.convert({"ref": None, **own["comfyui"]}, ComfyUIPin),
             requires_python=raw["project"]["requires-python"],
-            groups={name: tuple(lines) for name, lines in raw["dependency-groups"].items()},
+            groups={name: tuple(lines) for name, lines in raw["dependency-groups"].items() if name != PINS_GROUP},
             constraints=tuple(uv.get("constraint-dependencies", ())),
-            overrides=tuple(uv.get("override-dependencies", ())),
+            resolutions=msgspec.convert(own.get("resolutions", []), tuple[Resolution, ...]),
             exclude=tuple(uv.get("exclude-dependencies", ())),
             environments=tuple(uv.get("environments", ())),
             find_links=tuple(uv.get("find-links", ())),
             index_url="none" if uv.get("no-index") else index,
             torch_backend=own.get("torch_backend", ""),
             source_builds=not uv.get("no-build", True),
+            exclude_newer=uv.get("exclude-newer", ""),
         )
     except (toml.TOMLDecodeError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise GovError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from comfygov.cli.render.conflict_views import conflict_lines
 from comfygov.cli.render.text import difference, short, table
 from comfygov.cli.render.views import rejected_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from comfygov.model.tx import ConflictReport, Gate
+    from comfygov.model.tx import Gate, Transaction
     from comfygov.ops.tx_promote import PromoteResult
     from comfygov.ops.tx_view import TxDetail, TxList
 
@@ -26,12 +27,28 @@ def list_lines(result: TxList) -> Iterator[str]:
         yield "no transactions yet: gov tx run NODE_ID"
 
 
+def what(tx: Transaction) -> Iterator[str]:
+    """Everything that the transaction changes, in words."""
+    if tx.comfyui:
+        yield f"ComfyUI {short(tx.comfyui.before)} -> {tx.comfyui.ref or short(tx.comfyui.after)}"
+    for move in tx.moves():
+        yield (
+            f"{move.id} {short(move.before)} -> {short(move.after)}"
+            if move.before
+            else f"{move.id} at {short(move.after)}"
+        )
+    words = (("want", tx.dependencies), ("drop", tx.dropped), ("upgrade", tx.upgrades), ("pin", tx.resolution_pins))
+    for word, lines in words:
+        yield from (f"{word} {line}" for line in lines)
+    yield from (f"force {entry.requirement}" for entry in tx.overrides)
+
+
 def detail_lines(detail: TxDetail) -> Iterator[str]:
     tx = detail.transaction
-    yield f"{tx.txid}  {tx.node_id} at {short(tx.source_commit)}  ({tx.kind}): {tx.status}"
+    yield f"{tx.txid}  {', '.join(what(tx))}  ({tx.kind}): {tx.status}"
     yield from _verdict(detail)
-    if detail.conflict:
-        yield from _conflict(detail.conflict)
+    if detail.conflict and not tx.gates:
+        yield from conflict_lines(detail.conflict)
         return
     yield "gates"
     for gate in tx.gates:
@@ -50,13 +67,15 @@ def _verdict(detail: TxDetail) -> Iterator[str]:
         yield f"promoted as {tx.promotion.snapshot_post}; gov rollback {tx.promotion.snapshot_pre} goes back"
     elif tx.status in ("completed", "resolved") and not detail.blockers:
         yield f"may be promoted: gov tx promote {tx.txid}"
-    elif not tx.core_impact.empty() and tx.status == "completed":
+    elif not tx.core_impact.empty() and tx.status in ("completed", "resolved"):
         yield f'may be promoted with your approval: gov tx promote {tx.txid} --approve-core --reason "…"'
     else:
         yield "may not be promoted:"
-        for blocker in detail.blockers:
+        for blocker in () if detail.conflict and not tx.gates else detail.blockers:
             yield f"  {blocker}"
-        if tx.status not in ("aborted", "running"):
+        if tx.status == "needs_resolution" and not tx.gates:
+            yield f"next: gov resolve {tx.txid} --suggest (or gov tx abort {tx.txid}; production is untouched)"
+        elif tx.status not in ("aborted", "running"):
             yield f"next: gov tx abort {tx.txid} (production is untouched)"
 
 
@@ -67,20 +86,11 @@ def _gate(gate: Gate) -> Iterator[str]:
             yield f"          {line}"
 
 
-def _conflict(report: ConflictReport) -> Iterator[str]:
-    yield f"conflict: {report.summary}"
-    if report.groups:
-        yield f"  named by the resolver: {', '.join(report.groups)}"
-    yield from rejected_lines(report.rejected, "cannot be read")
-    for line in report.uv_text.splitlines():
-        yield f"  | {line}"
-
-
 def promoted_lines(result: PromoteResult) -> Iterator[str]:
     tx = result.transaction
     if result.retried_trial:
         yield "the trial was run again, because production had changed"
-    yield f"{tx.node_id} is in production: snapshot {result.snapshot.id}"
+    yield f"in production: {', '.join(what(tx))} (snapshot {result.snapshot.id})"
     yield from difference(tx.diff)
     seconds = ", ".join(f"{name} {took:.2f} s" for name, took in result.stage_seconds.items())
     yield f"times: {seconds}"

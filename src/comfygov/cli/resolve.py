@@ -1,0 +1,93 @@
+"""`gov resolve`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from comfygov.cli.entry import Options, common, open_context, reason_option, show, timeout_option
+from comfygov.cli.render import output
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from comfygov.ops.context import Context
+
+
+@click.command()
+@click.argument("txid")
+@click.option("--pin", "pins", multiple=True, metavar="P==V", help="Hold a package at a version (repeated).")
+@click.option("--override", "overrides", multiple=True, metavar="P==V", help="Force a version for all (repeated).")
+@click.option("--suggest", "suggesting", is_flag=True, help="Show what would work and what it costs; change nothing.")
+@reason_option
+@timeout_option("Seconds that ComfyUI has to become ready.")
+@common
+def resolve(
+    options: Options,
+    txid: str,
+    pins: tuple[str, ...],
+    overrides: tuple[str, ...],
+    suggesting: bool,
+    reason: str,
+    timeout: float | None,
+) -> int:
+    """Make a change fit that has no solution, and try it again. Production is only read.
+
+    Without an option the pins are asked for, `package==version` line by line; an empty line ends.
+    """
+    from comfygov.cli.trial import show_trial
+    from comfygov.ops.resolving import ResolveRequest, open_transaction
+    from comfygov.ops.resolving import resolve as try_again
+
+    context = open_context(options)
+    if suggesting:
+        if pins or overrides:
+            raise GovError(Code.USAGE, "--suggest changes nothing, so it takes no pins", "leave one of them out")
+        return _suggest(options, context, txid)
+    if not pins and not overrides:
+        pins = _ask(options, open_transaction(context, txid).txid)
+    request = ResolveRequest(txid, pins, overrides, reason, timeout)
+    return show_trial(options, context, try_again(context, request))
+
+
+def _suggest(options: Options, context: Context, txid: str) -> int:
+    from comfygov.cli.render.conflict_views import suggestion_lines
+    from comfygov.ops.suggesting import suggest
+
+    result = suggest(context, txid)
+    works = any(entry.works for entry in result.suggestions)
+    error = None
+    if not works:
+        hint = f"gov tx abort {result.transaction.txid} (production is untouched)"
+        error = GovError(Code.NO_SOLUTION, "none of what was tried gives a solution", hint)
+    show(options, result, suggestion_lines(result), error=error)
+    if error and not options.json:
+        output.emit_error(error)
+    return error.exit_code if error else 0
+
+
+def _ask(options: Options, txid: str) -> tuple[str, ...]:
+    """The pins that a person, or a pipe, writes; each is checked as it comes."""
+    from comfygov.ops.resolving import refuse_no_pin
+
+    if options.json:
+        raise GovError(Code.USAGE, "with --json nothing is asked", f"gov resolve {txid} --pin P==V")
+    pins: list[str] = []
+    while line := _next_line():
+        try:
+            refuse_no_pin(line)
+        except GovError as error:
+            if not sys.stdin.isatty():
+                raise
+            output.say(f"{error.message}: {error.hint}")
+            continue
+        pins.append(line)
+    return tuple(pins)
+
+
+def _next_line() -> str:
+    if sys.stdin.isatty():
+        said: str = click.prompt("package==version (empty line ends)", default="", show_default=False, err=True)
+        return said.strip()
+    return sys.stdin.readline().strip()

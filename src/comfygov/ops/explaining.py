@@ -1,0 +1,213 @@
+"""Why no environment holds a change: the fewest lines that exclude each other, confirmed by the resolver."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import GovError
+from comfygov.model.names import canonical
+from comfygov.model.tx import ConflictReport, ConflictSide, Rejected
+from comfygov.ops import locking, planning
+from comfygov.ports import fs
+from comfygov.resolve import conflict, lockfile, requirements
+from comfygov.resolve.minimal import minimal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from comfygov.model.state import Declaration
+    from comfygov.ops.change import Change
+    from comfygov.ops.context import Context
+    from comfygov.resolve.conflict import Line
+    from comfygov.truth.snapshots import State
+
+# A minimal set of k among n lines takes about k * log(n) rounds; this is far beyond what real ones take.
+MAX_CALLS = 120
+_SUBJECTS = {"overrides": "a pin of `gov resolve`", "comfyui": "ComfyUI", "comfyui-extra": "you (--require, --dep)"}
+
+
+class Resolver:
+    """Asks uv whether lines hold together. Answers are remembered; it is called from several threads."""
+
+    def __init__(self, context: Context, work: Path, declared: Declaration, near: bytes) -> None:
+        self._context, self._work, self._declared, self._near = context, work, declared, near
+        self._numbers = itertools.count(1)
+        self._answers: dict[frozenset[Line], str] = {}
+
+    @property
+    def calls(self) -> int:
+        return len(self._answers)
+
+    def refusal(self, lines: Sequence[Line]) -> str:
+        """uv's words when `lines` have no solution together; empty when they have one."""
+        key = frozenset(lines)
+        if key not in self._answers:
+            if self.calls >= MAX_CALLS:
+                raise _TooManyCallsError
+            self._answers[key] = self._ask(lines)
+        return self._answers[key]
+
+    def _ask(self, lines: Sequence[Line]) -> str:
+        groups: dict[str, list[str]] = {}
+        for line in lines:
+            groups.setdefault(line.group, []).append(line.text)
+        constraints = tuple(groups.pop(conflict.CONSTRAINTS, ()))
+        asked = msgspec.structs.replace(
+            self._declared, groups={name: tuple(texts) for name, texts in groups.items()}, constraints=constraints
+        )
+        directory = self._work / f"probe-{next(self._numbers)}"
+        try:
+            locking.lock(self._context, directory, asked, self._near)
+        except locking.NoSolution as no:
+            return no.uv_text
+        finally:
+            fs.remove_tree(directory)
+        return ""
+
+
+class _TooManyCallsError(Exception):
+    pass
+
+
+def malformed(txid: str, lines: Sequence[Rejected]) -> ConflictReport:
+    """The report of lines that no resolver can read."""
+    line = lines[0]
+    where = f"{line.file} line {line.line}" if line.text else line.file
+    shown = f"{where}: `{line.text}` is {line.reason}" if line.text else f"{where}: {line.reason}"
+    likely = requirements.suggestion(line.text)
+    summary = f"{shown} (likely meant: `{likely}`)" if likely else shown
+    return ConflictReport(txid, "malformed", summary, rejected=tuple(lines))
+
+
+def explain(
+    context: Context, work: Path, base: State, change: Change, declared: Declaration, problem: locking.NoSolution
+) -> ConflictReport:
+    """The report of a lock that failed; what the resolver could not confirm is said to be unconfirmed."""
+    started = time.monotonic()
+    resolver = Resolver(context, work, declared, base.uv_lock)
+    asked = _with_pins(declared)
+    try:
+        lines, verified = _minimal(resolver, problem.uv_text, asked), True
+    except (GovError, _TooManyCallsError):
+        lines, verified = conflict.suspects(problem.uv_text, asked), False
+    words = (resolver.refusal(lines) if verified else "") or problem.uv_text
+    report = _describe(context, base, change, lines, words)
+    return msgspec.structs.replace(
+        report,
+        groups=tuple(sorted({line.group for line in lines})),
+        uv_text=problem.uv_text,
+        verified=verified,
+        resolver_calls=resolver.calls,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _with_pins(declared: Declaration) -> Declaration:
+    """Pins of `gov resolve` as the group that they are locked as, so that they can be at fault too."""
+    pins = tuple(entry.requirement for entry in declared.resolutions if not entry.forced)
+    return msgspec.structs.replace(declared, groups={**declared.groups, **({"overrides": pins} if pins else {})})
+
+
+def _minimal(resolver: Resolver, uv_text: str, declared: Declaration) -> list[Line]:
+    """Starts from what uv's words name; from everything when that alone does not fail."""
+    suspects = conflict.suspects(uv_text, declared)
+    everything = conflict.lines_of(declared)
+    start = suspects if suspects and resolver.refusal(suspects) else everything
+    if start is everything and not resolver.refusal(everything):
+        raise _TooManyCallsError  # it fails for a reason that is in no line: nothing to be minimal about
+    return minimal(start, lambda lines: bool(resolver.refusal(lines)))
+
+
+def _describe(context: Context, base: State, change: Change, lines: Sequence[Line], words: str) -> ConflictReport:
+    lock = lockfile.read(base.uv_lock.decode())
+    package = conflict.contested(words, lines)
+    version = lock.versions.get(package, "")
+    form = conflict.form_of(words, lines, context.config.policy.core_packages)
+    sides = tuple(_side(context, base, change, line, package, version) for line in lines)
+    return ConflictReport(
+        txid="",
+        form=form,
+        summary=_summary(form, sides, package, words),
+        sides=sides,
+        package=package,
+        production_version=version,
+        dependents=tuple(_dependents(base, lock, package, lines)) if package else (),
+        reasons=tuple(conflict.reasons(words)),
+    )
+
+
+def _side(
+    context: Context, base: State, change: Change, line: Line, package: str, production_version: str
+) -> ConflictSide:
+    who, where, on_trial = _subject(context, base, change, line)
+    admits = line.admits(production_version) if line.package == package else None
+    return ConflictSide(who, line.text, where, on_trial, admits)
+
+
+def _subject(context: Context, base: State, change: Change, line: Line) -> tuple[str, str, bool]:
+    """(who asks, where it is written, whether that is on trial)."""
+    for pack in change.packs:
+        if pack.plugin.group == line.group:
+            return pack.id, pack.declared.places.get(line.text, ""), True
+    if line.group == locking.COMFYUI_GROUP:
+        where = change.comfyui.declared.places.get(line.text, "") if change.comfyui else "requirements.txt"
+        return "ComfyUI", where, change.comfyui is not None
+    plugin = next((known for known in base.registry.plugins if known.group == line.group), None)
+    if plugin is not None:
+        return plugin.id, planning.read_declared(context, plugin).places.get(line.text, ""), False
+    if line.group == conflict.CONSTRAINTS:
+        return "your settings", "config.toml, [python] constraints", False
+    return _SUBJECTS.get(line.group, line.group), "", line.text in change.dependencies
+
+
+def _dependents(base: State, lock: lockfile.Locked, package: str, lines: Sequence[Line]) -> list[str]:
+    """Who else in production depends on the package: other packages, and lines that are no side of this."""
+    sides = {(line.group, line.text) for line in lines}
+    asking = [
+        _called(base, group)
+        for group, texts in sorted(base.declared.groups.items())
+        for text in texts
+        if requirements.package_of(text) == package and (group, text) not in sides
+    ]
+    return list(dict.fromkeys([*asking, *lock.dependents_of(package)]))
+
+
+def _called(base: State, group: str) -> str:
+    plugin = next((known for known in base.registry.plugins if known.group == group), None)
+    return plugin.id if plugin else _SUBJECTS.get(group, group)
+
+
+def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str) -> str:
+    """The whole story in one line."""
+    names = " and ".join(dict.fromkeys(side.who for side in sides))
+    lines = ", ".join(f"`{side.line}`" for side in sides)
+    about = package or "packages"
+    if not sides:
+        return "no environment holds all requirements (the resolver's words are below)"
+    sentences = {
+        "two_packs": f"{names} want different versions of {about}",
+        "comfyui": f"{names} want different versions of {about}",
+        "core_packages": f"{names}: {about} is held by your settings, and the change needs another",
+        "own_wishes": f"{names} exclude each other about {about}",
+        "requires_python": f"{names} asks for {lines}, which needs another Python than this home has",
+        "missing_package": f"{names} asks for {lines}: the index has no such package",
+        "missing_version": f"{names} asks for {lines}: the index has no such version",
+        "no_wheel": f"{names} asks for {lines}, which has no wheel for this platform{_from_source(words)}",
+    }
+    return sentences.get(form, f"{lines} of {names} cannot be satisfied")
+
+
+def _from_source(words: str) -> str:
+    """Wheels that are not there can be built, where the settings allow it."""
+    built = "--no-build" in words or "source distributions is disabled" in words
+    return " and must be built from source ([policy] source_builds allows that)" if built else ""
+
+
+def sides_of(report: ConflictReport, package: str) -> list[ConflictSide]:
+    """The sides that are about `package` itself."""
+    return [side for side in report.sides if requirements.package_of(side.line) == canonical(package)]

@@ -1,0 +1,73 @@
+"""`gov resolve`: pins and forced versions for a change that has no solution, proven by a new trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.model.tx import Override, Transaction
+from comfygov.ops import change, tx_run
+from comfygov.resolve import requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from comfygov.ops.context import Context
+
+_OPEN = ("needs_resolution", "promote_failed", "resolved")
+
+
+class ResolveRequest(msgspec.Struct, frozen=True):
+    """`pins` and `overrides` are `package==version`; a new one for a package takes the place of an older one."""
+
+    txid: str
+    pins: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    reason: str = ""
+    timeout_seconds: float | None = None
+
+
+def open_transaction(context: Context, txid: str) -> Transaction:
+    """The transaction, if it is one that can be resolved."""
+    tx = context.transactions.load(txid)
+    if tx.status not in _OPEN:
+        hints = {"completed": f"gov tx promote {tx.txid}", "promoted": "gov status"}
+        hint = hints.get(tx.status, change.command_of(tx))
+        raise GovError(Code.WRONG_STATE, f"{tx.txid} is {tx.status}: there is nothing to resolve", hint)
+    return tx
+
+
+def resolve(context: Context, request: ResolveRequest) -> Transaction:
+    """Try the change again with what is pinned: `resolved`, or still `needs_resolution` with a new report."""
+    tx = open_transaction(context, request.txid)
+    for text in (*request.pins, *request.overrides):
+        refuse_no_pin(text)
+    if request.overrides and not request.reason:
+        raise GovError(
+            Code.USAGE, "a forced version goes against what a pack asks for, and needs a reason", 'add --reason "…"'
+        )
+    if not request.pins and not request.overrides:
+        raise GovError(Code.USAGE, "nothing is pinned", f"gov resolve {tx.txid} --suggest shows what would work")
+    forced = tuple(Override(text, request.reason) for text in request.overrides)
+    named = {requirements.package_of(text) for text in (*request.pins, *request.overrides)}
+    pins = (*_others(tx.resolution_pins, named), *request.pins)
+    overrides = (*(entry for entry in tx.overrides if _package(entry) not in named), *forced)
+    return tx_run.rerun(context, tx, pins=pins, overrides=overrides, timeout_seconds=request.timeout_seconds)
+
+
+def refuse_no_pin(text: str) -> None:
+    """Raises `usage` for anything but `package==version`."""
+    found = requirements.parse(text)
+    exact = found is not None and [spec.operator for spec in found.specifier] == ["=="]
+    if not exact or "*" in text or (found and (found.url or found.marker or found.extras)):
+        raise GovError(Code.USAGE, f"`{text}` is no pin", "write package==version, for example numpy==2.2.6")
+
+
+def _others(pins: Sequence[str], named: set[str]) -> list[str]:
+    return [text for text in pins if requirements.package_of(text) not in named]
+
+
+def _package(entry: Override) -> str:
+    return requirements.package_of(entry.requirement)

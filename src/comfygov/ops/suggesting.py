@@ -1,0 +1,278 @@
+"""`gov resolve --suggest`: ways out of a conflict, each tried with the resolver, the cheapest first.
+
+What is tried is bounded: newer commits of the packs on the other side, older states of the pack's requirements,
+and versions of the contested package forced for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from comfygov.envs import record
+from comfygov.errors import Code, GovError
+from comfygov.model.names import PROJECT_NAME
+from comfygov.model.state import Resolution
+from comfygov.model.tx import ConflictReport, Override, Suggestion, Transaction
+from comfygov.ops import change as changes
+from comfygov.ops import locking, planning, resolving, settling
+from comfygov.ops.context import changing, work_directory
+from comfygov.ports import fs, git_history
+from comfygov.ports.git import recorded_source
+from comfygov.resolve import requirements
+from comfygov.resolve.torch_family import locked_versions
+from comfygov.truth import store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from comfygov.model.state import Declaration
+    from comfygov.ops.change import Change, PackOnTrial
+    from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
+
+MAX_OLDER = 6
+PARALLEL = 4
+
+
+@dataclass(frozen=True)
+class _Idea:
+    """A changed change, and what taking it costs besides packages that move."""
+
+    strategy: Literal["update_other", "older_release", "keep_production", "newest_that_fits"]
+    title: str
+    command: str
+    change: Change
+    cost: tuple[str, ...] = ()
+    violated: tuple[str, ...] = ()
+
+
+class SuggestResult(msgspec.Struct, frozen=True):
+    transaction: Transaction
+    conflict: ConflictReport
+    suggestions: tuple[Suggestion, ...]
+
+
+def suggest(context: Context, txid: str) -> SuggestResult:
+    """Try the strategies; what was found is kept in the conflict report too."""
+    tx = resolving.open_transaction(context, txid)
+    if not tx.conflict_report:
+        raise GovError(Code.WRONG_STATE, f"{tx.txid} has no conflict", f"gov tx inspect {tx.txid}")
+    path = context.home.root / tx.conflict_report
+    report = store.load(path, ConflictReport)
+    base = context.head_state()
+    change = planning.plan_again(context, base, tx, None, None)
+    work = work_directory(context, f"{tx.txid}-suggest")
+    try:
+        found = _try_all(context, work, base, tx, report, change)
+    finally:
+        fs.remove_tree(work)
+    report = msgspec.structs.replace(report, suggestions=tuple(found))
+    with changing(context):
+        if context.transactions.load(tx.txid).conflict_report == tx.conflict_report:
+            store.save(path, report)
+    return SuggestResult(tx, report, report.suggestions)
+
+
+def _try_all(
+    context: Context, work: Path, base: State, tx: Transaction, report: ConflictReport, change: Change
+) -> list[Suggestion]:
+    numbers = itertools.count(1)
+
+    def attempt(idea: _Idea) -> Suggestion:
+        return _attempt(context, work / f"try-{next(numbers)}", base, tx, idea)
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        versions = _candidate_versions(context, work, base, report, change)
+        ideas = [
+            *_updates_of_others(context, base, tx, report, change),
+            *_older_releases(context, tx, report, change),
+            *_forced_versions(tx, report, change, versions),
+        ]
+        tried = list(pool.map(attempt, ideas))
+    return sorted(_only_first_older(tried), key=_price)
+
+
+def _only_first_older(tried: list[Suggestion]) -> list[Suggestion]:
+    """Of the older releases the newest that works; when none does, the newest that was tried."""
+    older = [entry for entry in tried if entry.strategy == "older_release"]
+    best = next((entry for entry in older if entry.works), older[0] if older else None)
+    return [entry for entry in tried if entry.strategy != "older_release" or entry is best]
+
+
+def _price(entry: Suggestion) -> tuple[bool, bool, int, int, int]:
+    core, moved = entry.core_impact, entry.difference
+    return (
+        not entry.works,
+        entry.forced,
+        len(core.changed) + len(core.removed),
+        len(entry.violated),
+        len(moved.changed) + len(moved.removed),
+    )
+
+
+def _attempt(context: Context, work: Path, base: State, tx: Transaction, idea: _Idea) -> Suggestion:
+    bare = idea.change.declaration(base.declared, tx.txid)
+    declared = locking.with_settings(bare, context.config, context.interpreter)
+    forced = bool(idea.change.overrides)
+    said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=idea.violated)
+    if idea.change.malformed():
+        return msgspec.structs.replace(said, cost=("a line still cannot be read",))
+    try:
+        wishes = settling.Wishes(idea.change.upgrades, idea.change.asked_for())
+        settled = settling.settle(context, work, declared, base.uv_lock, wishes)
+    except locking.NoSolution:
+        return msgspec.structs.replace(said, cost=("the resolver finds no solution for this either",))
+    before, after = (_freeze(versions) for versions in (locked_versions(base.uv_lock.decode()), settled.versions))
+    difference = record.difference(before, after)
+    core = record.only(context.config.policy.core_packages, difference)
+    cost = (*idea.cost, *(f"goes against: {line}" for line in idea.violated), *_moves(difference.lines()))
+    return msgspec.structs.replace(said, works=True, cost=cost, difference=difference, core_impact=core)
+
+
+def _moves(lines: list[str]) -> list[str]:
+    changed = [line for line in lines if not line.startswith("+")]
+    return [f"moves in production: {line}" for line in changed]
+
+
+def _freeze(versions: dict[str, str]) -> tuple[str, ...]:
+    """As `record.freeze` says it; the project itself is no package of an environment."""
+    real = {name: version for name, version in versions.items() if name != PROJECT_NAME}
+    return tuple(f"{name}=={version}" for name, version in sorted(real.items()))
+
+
+# -- strategies ------------------------------------------------------------------------------------
+
+
+def _updates_of_others(
+    context: Context, base: State, tx: Transaction, report: ConflictReport, change: Change
+) -> Iterator[_Idea]:
+    """The pack on the other side may have learned to live with it meanwhile."""
+    for who in dict.fromkeys(side.who for side in report.sides if not side.on_trial):
+        plugin = base.registry.get(who)
+        if plugin is None or who in change.ids:
+            continue
+        try:
+            newer = planning.at_newest(context, plugin)
+        except GovError as error:
+            context.progress.warn(f"{who} could not be looked up: {error.message}")
+            continue
+        if newer.plugin.commit != plugin.commit:
+            both = dataclasses.replace(change, packs=(*change.packs, newer))
+            yield _Idea(
+                "update_other",
+                f"update {who} too, to its newest commit {newer.plugin.commit[:10]}",
+                changes.command_of(tx, {who: ""}),
+                both,
+                (f"{who} changes as well; both are tried together",),
+            )
+
+
+def _older_releases(context: Context, tx: Transaction, report: ConflictReport, change: Change) -> Iterator[_Idea]:
+    """Earlier commits of the pack at which it asked for something else."""
+    on_trial = {side.who for side in report.sides if side.on_trial} | ({tx.node_id} if not report.sides else set())
+    for pack in change.packs:
+        if pack.id not in on_trial:
+            continue
+        for older, behind in _older_states(context, pack):
+            packs = tuple(older if entry.id == pack.id else entry for entry in change.packs)
+            named = git_history.described(context.git, _repository(context, pack), older.plugin.commit)
+            yield _Idea(
+                "older_release",
+                f"take {pack.id} at {named}, {behind} commits earlier",
+                changes.command_of(tx, {pack.id: older.plugin.commit}),
+                dataclasses.replace(change, packs=packs),
+                (f"{pack.id} is {behind} commits older",),
+            )
+
+
+def _repository(context: Context, pack: PackOnTrial) -> Path:
+    return context.git.cache_of(recorded_source(pack.plugin.source))
+
+
+def _older_states(context: Context, pack: PackOnTrial) -> Iterator[tuple[PackOnTrial, int]]:
+    """(the pack at the last commit before its requirements changed, how many commits earlier), newest first."""
+    files = sorted(pack.declared.files | {"requirements.txt", "pyproject.toml"})
+    repository, seen = _repository(context, pack), {tuple(pack.declared.requirements)}
+    found = 0
+    for commit in git_history.before_changes_of(context.git, repository, pack.plugin.commit, files, 4 * MAX_OLDER):
+        older = planning.at_commit(context, pack, commit)
+        asked = tuple(older.declared.requirements)
+        if asked not in seen and found < MAX_OLDER:
+            seen.add(asked)
+            found += 1
+            yield older, git_history.count_between(context.git, repository, commit, pack.plugin.commit)
+
+
+def _candidate_versions(
+    context: Context, work: Path, base: State, report: ConflictReport, change: Change
+) -> dict[str, str]:
+    """Versions of the contested package that somebody could live with, and whose they are."""
+    package = report.package or _first_named(report)
+    if not package:
+        return {}
+    found = {report.production_version: "production"} if report.production_version else {}
+    free = locking.with_settings(change.declaration(base.declared, ""), context.config, context.interpreter)
+    for name, declared in (("the pack", _only_change(free, change)), ("nobody's bounds", _unbound(free, package))):
+        try:
+            _, lock = locking.lock(context, work / f"free-{name.split()[0]}", declared, None)
+        except locking.NoSolution:
+            continue
+        version = locked_versions(lock.decode()).get(package)
+        if version:
+            found.setdefault(version, name)
+    return found
+
+
+def _first_named(report: ConflictReport) -> str:
+    if report.rejected:
+        return requirements.name_at_start(report.rejected[0].text)
+    return requirements.package_of(report.sides[0].line) if report.sides else ""
+
+
+def _only_change(declared: Declaration, change: Change) -> Declaration:
+    groups = {pack.plugin.group: tuple(pack.declared.requirements) for pack in change.packs}
+    return msgspec.structs.replace(declared, groups={**groups, locking.EXTRA_GROUP: change.dependencies})
+
+
+def _unbound(declared: Declaration, package: str) -> Declaration:
+    """`declared` as if nobody cared which version of the package it gets."""
+    free = Resolution(package, forced=True)
+    return msgspec.structs.replace(declared, resolutions=(*declared.resolutions, free))
+
+
+def _forced_versions(
+    tx: Transaction, report: ConflictReport, change: Change, versions: dict[str, str]
+) -> Iterator[_Idea]:
+    package = report.package or _first_named(report)
+    for version, whose in versions.items():
+        pin = f"{package}=={version}"
+        violated = tuple(_violated(report, package, version))
+        reason = f"{violated[0] if violated else package} cannot hold"
+        keeps = whose == "production"
+        title = f"force {pin} for all" + (", the version that production has" if keeps else f" ({whose} would take it)")
+        yield _Idea(
+            "keep_production" if keeps else "newest_that_fits",
+            title,
+            f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(reason)}",
+            dataclasses.replace(change, overrides=(*change.overrides, Override(pin, reason))),
+            violated=violated,
+        )
+
+
+def _violated(report: ConflictReport, package: str, version: str) -> Sequence[str]:
+    lines = [f"{side.who}: {side.line}" for side in report.sides if _refuses(side.line, package, version)]
+    return [*lines, *(f"{line.file} line {line.line}: {line.text}" for line in report.rejected)]
+
+
+def _refuses(line: str, package: str, version: str) -> bool:
+    found = requirements.parse(line)
+    same = found is not None and requirements.package_of(line) == package
+    return bool(same and found and not found.specifier.contains(version, prereleases=True))

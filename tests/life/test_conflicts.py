@@ -1,0 +1,274 @@
+"""A conflict is explained down to the lines, resolved in one command, and never touches production."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.kit.repos import commit_all, git
+
+if TYPE_CHECKING:
+    from tests.kit.governed import Governed, Ran
+
+
+@pytest.fixture
+def two(governed: Governed) -> Governed:
+    """`old` is in production with thing<2; `new`, added, wants thing>=2."""
+    for version in ("1.0", "1.5", "2.0", "3.0"):
+        governed.wheel("thing", version)
+    governed.wheel("user-of-thing", "1.0", ("thing",))
+    governed.promote_pack("old", "thing<2\nuser-of-thing\n")
+    governed.gov("node", "add", str(governed.pack("new", "# what it needs\nthing>=2\n"))).ok()
+    return governed
+
+
+def report_of(governed: Governed, ran: Ran) -> Any:
+    txid = ran.data["transaction"]["txid"]
+    return json.loads((governed.home / "state" / "conflicts" / f"{txid}.json").read_bytes())
+
+
+def conflict(governed: Governed, *arguments: str) -> Any:
+    """The report of a `gov tx run` that finds no solution and touches nothing."""
+    before = governed.world()
+    ran = governed.gov("--json", "tx", "run", *arguments)
+    assert ran.exit_code == 4, ran
+    assert ran.envelope["error"]["code"] == "no_solution"
+    assert governed.world() == before
+    return report_of(governed, ran)
+
+
+def sides(report: Any) -> set[tuple[str, str]]:
+    return {(side["who"], side["line"]) for side in report["sides"]}
+
+
+# -- explained -------------------------------------------------------------------------------------
+
+
+def test_two_packs(two: Governed) -> None:
+    report = conflict(two, "new")
+    assert report["form"] == "two_packs"
+    assert report["verified"]
+    assert sides(report) == {("old", "thing<2"), ("new", "thing>=2")}
+    assert (report["package"], report["production_version"]) == ("thing", "1.5")
+    by = {side["who"]: side for side in report["sides"]}
+    assert (by["old"]["admits_production"], by["new"]["admits_production"]) == (True, False)
+    assert (by["new"]["where"], by["new"]["on_trial"]) == ("requirements.txt line 2", True)
+    assert report["dependents"] == ["user-of-thing 1.0"]
+    shown = two.gov("tx", "inspect", "2").stdout
+    for words in ("new and old want different versions of thing", "production has thing 1.5, which old can live"):
+        assert words in shown
+    assert "checked: these 2 lines have no solution; without any one of them there is one" in shown
+    assert "gov resolve tx0002 --suggest" in shown
+
+
+def test_a_conflict_between_what_the_lines_pull_in(governed: Governed) -> None:
+    governed.wheel("thing", "1.0")
+    governed.wheel("thing", "2.0")
+    governed.wheel("left", "1.0", ("thing<2",))
+    governed.wheel("right", "1.0", ("thing>=2",))
+    governed.promote_pack("a", "left\n")
+    governed.gov("node", "add", str(governed.pack("b", "right\nbasis\n"))).ok()
+    report = conflict(governed, "b")
+    assert sides(report) == {("a", "left"), ("b", "right")}
+    assert report["package"] == "thing"
+    assert any("left" in line and "thing<2" in line for line in report["reasons"])
+    assert "thing<2" in governed.gov("tx", "inspect", "2").stdout
+
+
+def test_three_lines_that_only_together_have_no_solution(governed: Governed) -> None:
+    for version in ("1.0", "2.0"):
+        governed.wheel("x", version)
+        governed.wheel("y", version, (f"x=={version}",))
+    governed.promote_pack("a", "y\nbasis\n")
+    governed.promote_pack("b", "x>=2\n")
+    governed.gov("node", "add", str(governed.pack("c", "basis\ny<2\n"))).ok()
+    assert sides(conflict(governed, "c")) == {("b", "x>=2"), ("c", "y<2")}
+
+
+def test_against_comfyui(governed: Governed) -> None:
+    governed.wheel("basis", "2.0")
+    governed.gov("node", "add", str(governed.pack("new", "basis>=3\n"))).ok()
+    assert conflict(governed, "new")["form"] == "missing_version"
+    pack = governed.pack("other", "needs-old\n")
+    governed.wheel("needs-old", "1.0", ("basis<2",))
+    source = governed.comfyui_source / "requirements.txt"
+    source.write_text("basis>=2\n")
+    commit_all(governed.comfyui_source)
+    governed.gov("tx", "promote", str(governed.json("tx", "run", "--comfyui", "main")["transaction"]["txid"])).ok()
+    governed.gov("node", "add", str(pack)).ok()
+    report = conflict(governed, "other")
+    assert report["form"] == "comfyui"
+    assert sides(report) == {("ComfyUI", "basis>=2"), ("other", "needs-old")}
+
+
+def test_against_what_the_settings_hold(governed: Governed) -> None:
+    for version in ("1.0", "2.0"):
+        governed.wheel("numpy", version)
+        governed.wheel("free", version)
+    config = governed.home / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("[python]\n", '[python]\nconstraints = ["numpy<2", "free<2"]\n'))
+    governed.gov("node", "add", str(governed.pack("new", "numpy>=2\n"))).ok()
+    report = conflict(governed, "new")
+    assert report["form"] == "core_packages"
+    assert sides(report) == {("your settings", "numpy<2"), ("new", "numpy>=2")}
+    governed.gov("node", "add", str(governed.pack("next", "free>=2\n"))).ok()
+    assert conflict(governed, "next")["form"] == "own_wishes"
+
+
+@pytest.mark.parametrize(
+    ("line", "form", "words"),
+    [
+        ("no-such-thing", "missing_package", "the index has no such package"),
+        ("basis==7", "missing_version", "the index has no such version"),
+        ("future", "requires_python", "needs another Python than this home has"),
+        ("elsewhere", "no_wheel", "no wheel for this platform"),
+    ],
+)
+def test_one_line_alone(governed: Governed, line: str, form: str, words: str) -> None:
+    governed.wheel("future", "1.0", requires_python=">=3.99")
+    (governed.wheels / "elsewhere-1.0-cp311-cp311-win_amd64.whl").write_bytes(
+        next(governed.wheels.glob("basis-1.0-*")).read_bytes()
+    )
+    governed.gov("node", "add", str(governed.pack("new", f"basis\n{line}\n"))).ok()
+    report = conflict(governed, "new")
+    assert report["form"] == form, report
+    assert sides(report) == {("new", line)}
+    assert words in report["summary"]
+
+
+def test_a_line_that_cannot_be_read(governed: Governed) -> None:
+    governed.gov("node", "add", str(governed.pack("new", "basis\nbasis=>0.1\n"))).ok()
+    report = conflict(governed, "new")
+    assert report["form"] == "malformed"
+    assert (
+        "requirements.txt line 2: `basis=>0.1` is not a requirement (likely meant: `basis>=0.1`)" in report["summary"]
+    )
+
+
+# -- resolved --------------------------------------------------------------------------------------
+
+
+def test_a_forced_version_is_recorded_tried_and_promoted(two: Governed) -> None:
+    two.gov("tx", "run", "new")
+    two.gov("resolve", "2", "--override", "thing==2.0").failed(2, "needs a reason")
+    ran = two.gov("--json", "resolve", "2", "--override", "thing==2.0", "--reason", "old works with 2").ok()
+    tx = ran.data["transaction"]
+    assert tx["status"] == "resolved"
+    assert tx["overrides"] == [{"requirement": "thing==2.0", "reason": "old works with 2"}]
+    assert any(gate["name"] == "overrides" and gate["verdict"] == "warn" for gate in tx["gates"])
+    two.gov("tx", "promote", "2").ok()
+    assert "thing-2.0" in two.installed()
+    line = json.loads((two.home / "state" / "audit.jsonl").read_text().splitlines()[-1])
+    assert line["approved"] == ["thing==2.0 is forced: old works with 2"]
+    assert 'override-dependencies = [\n    "thing==2.0",' in (two.home / "pyproject.toml").read_text()
+    # It stays in force for what comes next, and goes with the pack that it was for.
+    two.promote_pack("third", "basis\n")
+    assert "thing-2.0" in two.installed()
+    two.gov("node", "remove", "new").ok()
+    assert "thing==2.0" not in (two.home / "pyproject.toml").read_text()
+    assert "thing-1.5" in two.installed() or "thing-1.0" in two.installed()
+
+
+def test_pins_that_do_not_help_leave_it_open_with_a_new_report(two: Governed) -> None:
+    two.gov("tx", "run", "new")
+    before = two.world()
+    ran = two.gov("--json", "resolve", "2", "--pin", "thing==1.5")
+    assert ran.exit_code == 4, ran
+    assert ran.data["transaction"]["status"] == "needs_resolution"
+    assert ran.data["transaction"]["resolution_pins"] == ["thing==1.5"]
+    assert ("new", "thing>=2") in sides(ran.data["conflict"])
+    again = two.gov("--json", "resolve", "2", "--override", "thing==3.0", "--reason", "r").ok().data["transaction"]
+    assert again["resolution_pins"] == []
+    assert two.world() == before
+
+
+def test_a_pin_takes_the_place_of_a_line_that_cannot_be_read(governed: Governed) -> None:
+    governed.wheel("thing", "1.0")
+    governed.wheel("thing", "2.0")
+    governed.gov("node", "add", str(governed.pack("new", "thing=>0.1\n"))).ok()
+    governed.gov("tx", "run", "new").failed(4, "likely meant")
+    governed.gov("resolve", "1", "--pin", "thing==1.0").ok()
+    governed.gov("tx", "promote", "1").ok()
+    assert "thing-1.0" in governed.installed()
+
+
+def test_pins_are_asked_for_line_by_line(two: Governed) -> None:
+    two.gov("tx", "run", "new")
+    two.gov("resolve", "2").failed(2, "nothing is pinned", "gov resolve tx0002 --suggest")  # nothing came
+    child = two.start("resolve", "2", stdin=subprocess.PIPE)
+    said = child.communicate("thing==1.5\n\nno==1\n", timeout=60)
+    assert child.returncode == 4, said
+    assert two.json("tx", "inspect", "2")["transaction"]["resolution_pins"] == ["thing==1.5"]
+    two.gov("resolve", "2", "--pin", "thing>=2").failed(2, "is no pin", "package==version")
+    two.gov("resolve", "2", "--pin", "thing==2.*").failed(2, "is no pin")
+    two.gov("--json", "resolve", "2").failed(2)
+
+
+def test_only_what_is_open_can_be_resolved(two: Governed) -> None:
+    two.gov("resolve", "1", "--pin", "thing==1.0").failed(1, "tx0001 is promoted", "gov status")
+    two.gov("resolve", "99", "--pin", "thing==1.0").failed(2, "there is no transaction")
+
+
+# -- suggested -------------------------------------------------------------------------------------
+
+
+def suggestions(governed: Governed, txid: str) -> dict[str, Any]:
+    found = governed.gov("--json", "resolve", txid, "--suggest").ok().data["suggestions"]
+    return {entry["strategy"]: entry for entry in found}
+
+
+def test_what_works_is_shown_with_its_cost_the_cheapest_first(two: Governed) -> None:
+    pack = two.root / "packs" / "new"
+    git(pack, "tag", "v2")
+    two.gov("tx", "run", "new")
+    before = two.world()
+    found = suggestions(two, "2")
+    assert found["keep_production"]["works"]
+    assert found["keep_production"]["difference"]["changed"] == []
+    assert found["keep_production"]["violated"] == ["new: thing>=2"]
+    newest = found["newest_that_fits"]
+    assert newest["violated"] == ["old: thing<2"]
+    assert newest["difference"]["changed"] == [{"name": "thing", "before": "1.5", "after": "3.0"}]
+    assert next(iter(found)) == "keep_production"
+    assert two.world() == before
+    shown = two.gov("resolve", "2", "--suggest").ok().stdout
+    assert "gov resolve tx0002 --override thing==1.5" in shown
+    command = found["keep_production"]["command"]
+    assert two.gov(*_words(command)[1:]).exit_code == 0
+
+
+def test_an_older_release_and_an_update_of_the_other_pack(two: Governed) -> None:
+    pack = two.root / "packs" / "young"
+    two.pack("young", "thing<2\n")
+    git(pack, "tag", "v1")
+    (pack / "requirements.txt").write_text("thing>=2\n")
+    commit_all(pack)
+    (pack / "readme.md").write_text("x")
+    commit_all(pack)
+    old = two.root / "packs" / "old"
+    (old / "requirements.txt").write_text("thing\nuser-of-thing\n")
+    commit_all(old)
+    two.gov("node", "add", str(pack)).ok()
+    two.gov("tx", "run", "young").failed(4)
+    found = suggestions(two, "2")
+    assert [found[name]["works"] for name in ("update_other", "older_release")] == [True, True]
+    assert "take young at v1, 2 commits earlier" in found["older_release"]["title"]
+    assert found["update_other"]["command"] == "gov tx run young old"
+    txid = str(two.json(*_words(found["update_other"]["command"])[1:])["transaction"]["txid"])
+    two.gov("tx", "promote", txid).ok()
+    assert "thing-3.0" in two.installed()
+
+
+def test_nothing_works_is_an_answer_too(governed: Governed) -> None:
+    governed.gov("node", "add", str(governed.pack("new", "no-such-thing\n"))).ok()
+    governed.gov("tx", "run", "new").failed(4)
+    governed.gov("resolve", "1", "--suggest").failed(4, "none of what was tried", "gov tx abort tx0001")
+
+
+def _words(command: str) -> list[str]:
+    return shlex.split(command)
