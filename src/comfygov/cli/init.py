@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, command_line, common, progress, show
+from comfygov.cli.entry import Options, command_line, common, progress, show, timeout_option
 
 
 @click.command()
@@ -19,12 +19,8 @@ from comfygov.cli.entry import Options, command_line, common, progress, show
 @click.option("--index-url", metavar="URL", help="The package index (`none`: only --find-links).")
 @click.option("--constraint", multiple=True, metavar="SPEC", help="Hold a package, e.g. 'torch==2.11.*'.")
 @click.option("--require", multiple=True, metavar="SPEC", help="A package that this ComfyUI needs and does not name.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Seconds that ComfyUI has to become ready.",
-)
+@click.option("--as-of", metavar="WHEN", help="See the index as it was at a DATE, or at ComfyUI's `commit`.")
+@timeout_option("Seconds that ComfyUI has to become ready.")
 @common
 def init(
     options: Options,
@@ -39,6 +35,7 @@ def init(
     index_url: str | None,
     constraint: tuple[str, ...],
     require: tuple[str, ...],
+    as_of: str | None,
     timeout: float | None,
 ) -> None:
     """Make a governed home with ComfyUI; run it again to check and repair one."""
@@ -59,6 +56,7 @@ def init(
         index_url=index_url,
         constraints=constraint,
         require=require,
+        as_of=as_of,
         timeout_seconds=timeout,
     )
     result = initialise(request, command_line(), progress(options))

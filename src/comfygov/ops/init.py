@@ -12,14 +12,14 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Head, Registry
 from comfygov.ops import claims, committing, locking, sync, trying
 from comfygov.ops.context import Context, changing, open_home, work_directory
-from comfygov.ops.init_settings import InitRequest, refuse_late_changes, wanted_settings
+from comfygov.ops.init_settings import InitRequest, as_of_time, refuse_late_changes, wanted_settings
 from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
 from comfygov.truth import audit, checkouts, settings
-from comfygov.truth.home import is_home, refuse_source_checkout
+from comfygov.truth.home import Home, is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
     with stages.stage("ComfyUI's code"):
         pin = _take_comfyui(context, request)
         claims.claim(context)
+        _see_index_as_of(context, request, pin)
     faults.point("init.code")
     with stages.stage("lock"):
         work = work_directory(context, _INIT_WORK)
@@ -195,13 +196,24 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
     return _result(context, meta, stages, created=True, repaired=())
 
 
+def _see_index_as_of(context: Context, request: InitRequest, pin: ComfyUIPin) -> None:
+    """`--as-of commit` can be said as a time only when the commit is there."""
+    if request.as_of:
+        seen = as_of_time(context, request.as_of, pin.commit)
+        settings.update_config(context.home.config_file, {"python": {"exclude_newer": seen}})
+        context.home = Home(context.home.root, settings.read_config(context.home.config_file))
+
+
 def _first_boot(context: Context, state: State, request: InitRequest) -> State:
     try:
         return trying.with_baseline(context, state, _INIT_WORK, request.timeout_seconds)
     except boot.BootFailed as failed:
         missing = boot.missing_module("\n".join(failed.details))
         if missing:
-            failed.hint = f"run the same init with --require {missing} (or the package that has this module)"
+            failed.hint = (
+                f"run the same init with --require {missing} (or the package that has this module), or with "
+                "--as-of commit, which sees the packages as they were when this ComfyUI was made"
+            )
         raise
 
 
@@ -295,10 +307,12 @@ def _lock(context: Context, work: Path, declared: Declaration) -> tuple[bytes, b
 
 
 def _other_wishes(declared: Declaration) -> str:
-    """What to try, and which constraints of an earlier init are in force still."""
+    """What to try, and which settings of an earlier init are in force still."""
     hint = "try another --python, --ref, --constraint, --require or --install-torch"
     if declared.constraints:
         hint += f"; in force was: constraints = {list(declared.constraints)}"
+    if declared.exclude_newer:
+        hint += f"; the index is seen as of {declared.exclude_newer} (--as-of)"
     return hint
 
 

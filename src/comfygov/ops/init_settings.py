@@ -11,7 +11,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.ops import locking
 from comfygov.ops.context import Context
-from comfygov.ports import uv
+from comfygov.ports import git_history, uv
 from comfygov.ports.git import parse_source, without_credentials
 from comfygov.resolve import requirements, torch_backend
 
@@ -30,6 +30,7 @@ class InitRequest(msgspec.Struct, frozen=True):
     index_url: str | None = None
     constraints: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
+    as_of: str | None = None
     timeout_seconds: float | None = None
 
 
@@ -45,7 +46,8 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
         ("--index-url", request.index_url, python.index_url),
         ("--constraint", request.constraints, python.constraints),
         ("--find-links", tuple(map(_existing_directory, request.find_links)), python.find_links),
-        ("--require", request.require, context.head_state().declared.groups.get(locking.EXTRA_GROUP, ())),
+        ("--require", request.require, _asked_already(context, request)),
+        ("--as-of", request.as_of and as_of_time(context, request.as_of, pin.commit), python.exclude_newer),
         ("--install-torch", request.install_torch and (_backend(request),), python.torch_backends or ("",)),
     ]
     changed = [option for option, wanted, found in wishes if wanted and wanted != found]
@@ -55,6 +57,37 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
             f"{context.home.root} is governed already; another {', '.join(changed)} would change it untried",
             "edit config.toml: its settings take effect with the next transaction (`gov tx run`)",
         )
+
+
+def _asked_already(context: Context, request: InitRequest) -> tuple[str, ...]:
+    """The required lines that are in force: later changes may have asked for more."""
+    asked = context.head_state().declared.groups.get(locking.EXTRA_GROUP, ())
+    return tuple(line for line in request.require if line in asked)
+
+
+def as_of_time(context: Context, wanted: str, commit: str) -> str:
+    """The time (RFC 3339, UTC) that `wanted` means: of the ComfyUI commit, or the end of a day.
+
+    Raises `usage` for anything but `commit`, YYYY-MM-DD and RFC 3339.
+    """
+    if wanted == "commit":
+        return git_history.committed_at(context.git, context.home.comfyui, commit)
+    return day_or_time(wanted)
+
+
+def day_or_time(wanted: str) -> str:
+    from datetime import datetime, timedelta, timezone
+
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", wanted):
+            end = datetime.strptime(wanted, "%Y-%m-%d").replace(tzinfo=timezone.utc) + timedelta(days=1)
+        else:
+            end = datetime.fromisoformat(wanted.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise GovError(
+            Code.USAGE, f"`{wanted}` is no date", "--as-of 2025-10-12, 2025-10-12T08:00:00Z, or commit"
+        ) from error
+    return end.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _absolute(path: str, base: Path | None = None) -> str:
@@ -89,6 +122,8 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
         python["constraints"] = list(request.constraints)
     if request.find_links:
         python["find_links"] = [_existing_directory(entry) for entry in request.find_links]
+    if request.as_of and request.as_of != "commit":
+        python["exclude_newer"] = day_or_time(request.as_of)
     if request.index_url:
         python["index_url"] = _without_secrets("--index-url", request.index_url)
     if request.install_torch:

@@ -30,3 +30,11 @@ def described(git: Git, repository: Path, commit: str) -> str:
         ["for-each-ref", "--count=1", f"--points-at={commit}", "--format=%(refname)", "refs/source/tags"], repository
     )
     return names.strip().removeprefix("refs/source/tags/") or commit[:10]
+
+
+def committed_at(git: Git, repository: Path, commit: str) -> str:
+    """When a commit was made (RFC 3339, UTC)."""
+    import time
+
+    seconds = int(git.read(["show", "--no-patch", "--format=%ct", "--end-of-options", commit], repository))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

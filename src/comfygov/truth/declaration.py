@@ -55,6 +55,8 @@ def _uv_table(declaration: Declaration, pytorch_index: str) -> dict[str, Any]:
     }
     if declaration.exclude_newer:
         table["exclude-newer"] = declaration.exclude_newer
+        if declaration.torch_backend:  # PyTorch's index does not say when a file came
+            table["exclude-newer-package"] = dict.fromkeys(PYTORCH_PACKAGES, False)
     if declaration.index_url == "none":
         table["no-index"] = True
     indexes: list[dict[str, Any]] = []
