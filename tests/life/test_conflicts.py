@@ -264,6 +264,24 @@ def test_an_older_release_and_an_update_of_the_other_pack(two: Governed) -> None
     assert "thing-3.0" in two.installed()
 
 
+def test_what_a_line_pulls_in_counts_as_violated_and_settings_can_be_loosened(governed: Governed) -> None:
+    for version in ("1.0", "2.0"):
+        governed.wheel("thing", version)
+    governed.wheel("left", "1.0", ("thing<2",))
+    config = governed.home / "config.toml"
+    config.write_text(config.read_text().replace("[python]\n", '[python]\nconstraints = ["thing>=2"]\n'))
+    governed.gov("node", "add", str(governed.pack("pack", "left\n"))).ok()
+    governed.gov("tx", "run", "pack").failed(4)
+    found = suggestions(governed, "1")
+    assert found["loosen_settings"]["works"]
+    assert "take `thing>=2` out of [python] constraints" in found["loosen_settings"]["title"]
+    assert found["loosen_settings"]["command"] == "gov tx run pack"
+    assert found["newest_that_fits"]["violated"] in (
+        ["pack: left, which needs another thing"],
+        ["your settings: thing>=2"],
+    )
+
+
 def test_nothing_works_is_an_answer_too(governed: Governed) -> None:
     governed.gov("node", "add", str(governed.pack("new", "no-such-thing\n"))).ok()
     governed.gov("tx", "run", "new").failed(4)

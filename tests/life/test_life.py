@@ -125,7 +125,9 @@ def test_a_pack_that_breaks_the_boot_is_caught(governed: Governed) -> None:
 
 def test_a_pack_that_does_not_import_is_named_with_its_reason(governed: Governed) -> None:
     governed.gov("node", "add", str(governed.pack("bad", files={"__init__.py": "import nowhere\n"}))).ok()
-    governed.gov("tx", "run", "bad").failed(1, "No module named 'nowhere'", "does not declare it")
+    governed.gov("tx", "run", "bad").failed(
+        1, "No module named 'nowhere'", "neither the pack nor what it declares has `nowhere`"
+    )
 
 
 def test_a_pack_that_breaks_another_is_caught(governed: Governed) -> None:

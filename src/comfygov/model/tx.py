@@ -238,11 +238,14 @@ class ConflictSide(Stored, frozen=True):
     admits_production: bool | None = None
 
 
+Strategy = Literal["update_other", "older_release", "loosen_settings", "keep_production", "newest_that_fits"]
+
+
 class Suggestion(Stored, frozen=True):
     """A way out that was tried with the resolver. `cost` says in words what it takes; `violated` are the lines
     that a forced version goes against."""
 
-    strategy: Literal["update_other", "older_release", "keep_production", "newest_that_fits"]
+    strategy: Strategy
     title: str
     command: str
     works: bool

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import GovError
-from comfygov.model.names import canonical
 from comfygov.model.tx import ConflictReport, ConflictSide, Rejected
 from comfygov.ops import locking, planning
 from comfygov.ports import fs
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 # A minimal set of k among n lines takes about k * log(n) rounds; this is far beyond what real ones take.
 MAX_CALLS = 120
+SETTINGS = "your settings"
 _SUBJECTS = {"overrides": "a pin of `gov resolve`", "comfyui": "ComfyUI", "comfyui-extra": "you (--require, --dep)"}
 
 
@@ -161,7 +161,7 @@ def _subject(context: Context, base: State, change: Change, line: Line) -> tuple
     if plugin is not None:
         return plugin.id, planning.read_declared(context, plugin).places.get(line.text, ""), False
     if line.group == conflict.CONSTRAINTS:
-        return "your settings", "config.toml, [python] constraints", False
+        return SETTINGS, "config.toml, [python] constraints", False
     return _SUBJECTS.get(line.group, line.group), "", line.text in change.dependencies
 
 
@@ -206,8 +206,3 @@ def _from_source(words: str) -> str:
     """Wheels that are not there can be built, where the settings allow it."""
     built = "--no-build" in words or "source distributions is disabled" in words
     return " and must be built from source ([policy] source_builds allows that)" if built else ""
-
-
-def sides_of(report: ConflictReport, package: str) -> list[ConflictSide]:
-    """The sides that are about `package` itself."""
-    return [side for side in report.sides if requirements.package_of(side.line) == canonical(package)]

@@ -11,7 +11,7 @@ import itertools
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,18 +19,19 @@ from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.names import PROJECT_NAME
 from comfygov.model.state import Resolution
-from comfygov.model.tx import ConflictReport, Override, Suggestion, Transaction
+from comfygov.model.tx import ConflictReport, Override, Strategy, Suggestion, Transaction
 from comfygov.ops import change as changes
-from comfygov.ops import locking, planning, resolving, settling
+from comfygov.ops import explaining, locking, planning, resolving, settling
 from comfygov.ops.context import changing, work_directory
 from comfygov.ports import fs, git_history
 from comfygov.ports.git import recorded_source
 from comfygov.resolve import requirements
+from comfygov.resolve.conflict import Line
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from comfygov.model.state import Declaration
@@ -46,12 +47,13 @@ PARALLEL = 4
 class _Idea:
     """A changed change, and what taking it costs besides packages that move."""
 
-    strategy: Literal["update_other", "older_release", "keep_production", "newest_that_fits"]
+    strategy: Strategy
     title: str
     command: str
     change: Change
     cost: tuple[str, ...] = ()
     violated: tuple[str, ...] = ()
+    loosened: frozenset[str] = frozenset()
 
 
 class SuggestResult(msgspec.Struct, frozen=True):
@@ -91,10 +93,14 @@ def _try_all(
 
     with ThreadPoolExecutor(PARALLEL) as pool:
         versions = _candidate_versions(context, work, base, report, change)
+        bare = change.declaration(base.declared, "")
+        declared = locking.with_settings(bare, context.config, context.interpreter)
+        resolver = explaining.Resolver(context, work, declared, base.uv_lock)
         ideas = [
             *_updates_of_others(context, base, tx, report, change),
             *_older_releases(context, tx, report, change),
-            *_forced_versions(tx, report, change, versions),
+            *_loosened_settings(tx, report, change),
+            *_forced_versions(tx, report, change, versions, resolver),
         ]
         tried = list(pool.map(attempt, ideas))
     return sorted(_only_first_older(tried), key=_price)
@@ -121,6 +127,8 @@ def _price(entry: Suggestion) -> tuple[bool, bool, int, int, int]:
 def _attempt(context: Context, work: Path, base: State, tx: Transaction, idea: _Idea) -> Suggestion:
     bare = idea.change.declaration(base.declared, tx.txid)
     declared = locking.with_settings(bare, context.config, context.interpreter)
+    held = tuple(line for line in declared.constraints if line not in idea.loosened)
+    declared = msgspec.structs.replace(declared, constraints=held)
     forced = bool(idea.change.overrides)
     said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=idea.violated)
     if idea.change.malformed():
@@ -248,31 +256,42 @@ def _unbound(declared: Declaration, package: str) -> Declaration:
     return msgspec.structs.replace(declared, resolutions=(*declared.resolutions, free))
 
 
+def _loosened_settings(tx: Transaction, report: ConflictReport, change: Change) -> Iterator[_Idea]:
+    """The person's own bounds can go, when they are a side of it."""
+    lines = frozenset(side.line for side in report.sides if side.who == explaining.SETTINGS)
+    if lines:
+        shown = " and ".join(f"`{line}`" for line in sorted(lines))
+        yield _Idea(
+            "loosen_settings",
+            f"take {shown} out of [python] constraints in config.toml",
+            changes.command_of(tx),
+            change,
+            ("then run the command below",),
+            loosened=lines,
+        )
+
+
 def _forced_versions(
-    tx: Transaction, report: ConflictReport, change: Change, versions: dict[str, str]
+    tx: Transaction, report: ConflictReport, change: Change, versions: dict[str, str], resolver: explaining.Resolver
 ) -> Iterator[_Idea]:
     package = report.package or _first_named(report)
     for version, whose in versions.items():
         pin = f"{package}=={version}"
-        violated = tuple(_violated(report, package, version))
-        reason = f"{violated[0] if violated else package} cannot hold"
         keeps = whose == "production"
         title = f"force {pin} for all" + (", the version that production has" if keeps else f" ({whose} would take it)")
         yield _Idea(
             "keep_production" if keeps else "newest_that_fits",
             title,
-            f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(reason)}",
-            dataclasses.replace(change, overrides=(*change.overrides, Override(pin, reason))),
-            violated=violated,
+            f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(report.summary)}",
+            dataclasses.replace(change, overrides=(*change.overrides, Override(pin, report.summary))),
+            violated=tuple(_violated(report, package, pin, resolver)),
         )
 
 
-def _violated(report: ConflictReport, package: str, version: str) -> Sequence[str]:
-    lines = [f"{side.who}: {side.line}" for side in report.sides if _refuses(side.line, package, version)]
-    return [*lines, *(f"{line.file} line {line.line}: {line.text}" for line in report.rejected)]
-
-
-def _refuses(line: str, package: str, version: str) -> bool:
-    found = requirements.parse(line)
-    same = found is not None and requirements.package_of(line) == package
-    return bool(same and found and not found.specifier.contains(version, prereleases=True))
+def _violated(report: ConflictReport, package: str, pin: str, resolver: explaining.Resolver) -> Iterator[str]:
+    """The sides that cannot live with the pin: alone with it, they have no solution."""
+    for side in report.sides:
+        if resolver.refusal([Line("side", side.line), Line("pin", pin)]):
+            pulled = "" if requirements.package_of(side.line) == package else f", which needs another {package}"
+            yield f"{side.who}: {side.line}{pulled}"
+    yield from (f"{line.file} line {line.line}: {line.text}" for line in report.rejected)

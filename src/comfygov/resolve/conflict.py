@@ -111,8 +111,10 @@ def contested(uv_text: str, lines: Sequence[Line]) -> str:
     asked: dict[str, set[str]] = {}
     for who, package in _dependencies(uv_text):
         asked.setdefault(package, set()).add(who)
+    # A line of the settings binds too, and uv does not say that anybody depends on it.
+    bound = [line.package for line in lines if line.group == CONSTRAINTS and line.package in asked]
     several = sorted((name for name, who in asked.items() if len(who) > 1), key=lambda name: name not in direct)
-    return several[0] if several else ""
+    return next(iter([*bound, *several]), "")
 
 
 def _dependencies(uv_text: str) -> Iterator[tuple[str, str]]:

@@ -151,7 +151,7 @@ def _pack_loads(pack: PackHealth | None, prefix: str) -> Gate:
 
 def _missing_module(reason: str) -> tuple[str, ...]:
     match = re.search(r"No module named '([^']+)'", reason)
-    return (f"the pack needs `{match[1]}` and does not declare it",) if match else ()
+    return (f"neither the pack nor what it declares has `{match[1]}`",) if match else ()
 
 
 def _nothing_broken(evidence: Evidence) -> Iterator[Gate]:

@@ -70,13 +70,20 @@ def _verdict(detail: TxDetail) -> Iterator[str]:
     elif not tx.core_impact.empty() and tx.status in ("completed", "resolved"):
         yield f'may be promoted with your approval: gov tx promote {tx.txid} --approve-core --reason "…"'
     else:
-        yield "may not be promoted:"
-        for blocker in () if detail.conflict and not tx.gates else detail.blockers:
-            yield f"  {blocker}"
+        yield from _why_not(detail)
         if tx.status == "needs_resolution" and not tx.gates:
             yield f"next: gov resolve {tx.txid} --suggest (or gov tx abort {tx.txid}; production is untouched)"
         elif tx.status not in ("aborted", "running"):
             yield f"next: gov tx abort {tx.txid} (production is untouched)"
+
+
+def _why_not(detail: TxDetail) -> Iterator[str]:
+    if detail.conflict and not detail.transaction.gates:
+        yield "may not be promoted: no environment holds it"
+        return
+    yield "may not be promoted:"
+    for blocker in detail.blockers:
+        yield f"  {blocker}"
 
 
 def _gate(gate: Gate) -> Iterator[str]:
