@@ -97,13 +97,18 @@ class Uv:
             timeout_seconds=timeout_seconds,
         )
 
-    def lock(self, project: Path, interpreter: str) -> LockOutcome:
-        """Write `project/uv.lock` for `project/pyproject.toml`; an older lock there is a preference.
+    def lock(self, project: Path, interpreter: str, upgrade: Sequence[str] = ()) -> LockOutcome:
+        """Write `project/uv.lock` for `project/pyproject.toml`; an older lock there is a preference, but for the
+        packages in `upgrade` (the single entry `*`: for none).
 
         Raises GovError `network`, `disk_full` or `tool_failed`; no solution is an outcome.
         """
+        free = [option for name in upgrade for option in ("--upgrade-package", name)]
         done = self._run(
-            ["lock", "--project", str(project), "--python", interpreter],
+            [
+                *("lock", "--project", str(project), "--python", interpreter),
+                *(["--upgrade"] if list(upgrade) == ["*"] else free),
+            ],
             cwd=project,
             timeout_seconds=LOCK_TIMEOUT_SECONDS,
         )
