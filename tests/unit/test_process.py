@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from comfygov.errors import Code
-from comfygov.ports import identity, process
+from comfygov.ports import identity, lock, process
 
 from .conftest import Refused
 
@@ -177,3 +179,26 @@ def test_the_dead_and_the_never_born_have_no_start() -> None:
     done = process.run(["sh", "-c", "echo $$"])
     assert identity.started_at(int(done.stdout)) is None
     assert not identity.is_same_process(int(done.stdout), time.time())
+
+
+def test_children_start_while_locks_of_other_threads_come_and_go(tmp_path: Path) -> None:
+    """A lock's descriptor is handed to children: it may not be closed between its listing and their start."""
+
+    done = threading.Event()
+
+    def lock_often() -> None:
+        while not done.is_set():
+            with lock.exclusive(tmp_path / f"{threading.get_ident()}.lock", "test", 1.0):
+                pass
+
+    def start_often() -> list[int]:
+        return [process.run(["true"]).exit_code for _ in range(100)]
+
+    with ThreadPoolExecutor() as pool:
+        lockers = [pool.submit(lock_often) for _ in range(2)]
+        try:
+            starters = [pool.submit(start_often) for _ in range(2)]
+            assert [starter.result() for starter in starters] == [[0] * 100] * 2
+        finally:
+            done.set()
+        assert [locker.result() for locker in lockers] == [None, None]

@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
+    "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
+    "outdated": ("outdated", "What could be updated: packs, ComfyUI, packages."),
 }
 
 
@@ -167,7 +169,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = COMMANDS[word][0] in ("node", "tx") or word == "snapshot"
+            is_group = word in ("node", "tx", "snapshot", "bisect")
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"

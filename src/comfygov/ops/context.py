@@ -122,7 +122,7 @@ def open_home(given: str | None, command: str, progress: Progress) -> Context:
 @contextmanager
 def changing(context: Context) -> Iterator[None]:
     """Hold the home's lock for the block; first finish what a dead command left behind."""
-    from comfygov.ops import claims, gc_cache
+    from comfygov.ops import claims, gc_cache, unrecorded
     from comfygov.truth import commit
 
     with lock.exclusive(context.home.lock_file, context.command, LOCK_WAIT_SECONDS):
@@ -137,6 +137,7 @@ def changing(context: Context) -> Iterator[None]:
         if said:
             context.progress.note(said)
         _close_dead_transactions(context)
+        unrecorded.clear_dead(context)
         note_promotion(context)
         yield
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from comfygov.envs.generation import SEAL_FILE
-from comfygov.ops import committing, gc_cache, production
+from comfygov.ops import committing, gc_cache, production, unrecorded
 from comfygov.ops.context import changing
 from comfygov.ports import faults, fs, identity
 from comfygov.ports.usage import Freeing
@@ -75,7 +75,7 @@ def _find(context: Context) -> list[tuple[Kind, Path, str]]:
         found += [("snapshot", context.home.snapshots / name, "beyond snapshot_retention") for name in doomed]
         found += [("candidate", path, "its transaction is closed") for path in _candidates(context)]
         found += [("work", path, "its command is done") for path in _work(context)]
-        if not _trials(context):
+        if not _trials(context) and not unrecorded.living(context):
             found += [("environment", path, "no snapshot needs it") for path in _environments(context, doomed)]
     found += [("leftover", path, "a command that was killed left it") for path in _leftovers(context)]
     return found + [("cache", path, reason) for path, reason in gc_cache.unused(context)]
@@ -83,7 +83,8 @@ def _find(context: Context) -> list[tuple[Kind, Path, str]]:
 
 def _kept_back(context: Context) -> tuple[str, ...]:
     trials = [f"environments: {tx.txid} is on trial and may be about to use one" for tx in _trials(context)]
-    return (*trials, *gc_cache.missing_homes())
+    others = [f"environments: `gov {work.command}` (pid {work.pid}) is at work" for work in unrecorded.living(context)]
+    return (*trials, *others, *gc_cache.missing_homes())
 
 
 def _trials(context: Context) -> list[TxSummary]:
@@ -125,12 +126,14 @@ def _candidates(context: Context) -> Iterator[Path]:
 
 
 def _work(context: Context) -> Iterator[Path]:
-    """state/work is ours alone: what stays is the work of open transactions and the trees of trials."""
+    """state/work is ours alone: what stays is the work of open transactions, the trees of trials, and what a living
+    command without a record works on."""
     open_now = _open_transactions(context)
     on_trial = {tx.txid for tx in _trials(context)}
     for path in _entries(context.home.work):
         txid, _, rest = path.name.partition("-")
-        if txid not in (on_trial if rest else open_now) and not path.name.startswith("."):
+        stays = txid in (on_trial if rest else open_now) or unrecorded.is_living(path.name)
+        if not stays and not path.name.startswith("."):
             yield path
 
 

@@ -81,8 +81,12 @@ def inspect(context: Context, text: str) -> SnapshotDetail:
 
 
 def packages_of(state: State) -> tuple[str, ...]:
-    """`name==version` of the lock, without the project itself."""
-    versions = locked_versions(state.uv_lock.decode())
+    return versions_in(state.uv_lock)
+
+
+def versions_in(uv_lock: bytes) -> tuple[str, ...]:
+    """`name==version` of a lock, without the project itself."""
+    versions = locked_versions(uv_lock.decode())
     return tuple(sorted(f"{name}=={version}" for name, version in versions.items() if name != "comfy-env"))
 
 

@@ -101,7 +101,7 @@ def _refuse_bad_lines(base: State, request: TxRequest) -> None:
     for option, names, known in (("--upgrade", request.upgrades, locked), ("--drop", request.dropped, asked)):
         for name in names:
             if requirements.package_of(name) not in known and name != "*":
-                raise GovError(Code.NOT_FOUND, f"{option}: production has no package `{name}`", "gov status")
+                raise GovError(Code.NOT_FOUND, f"{option}: production has no package `{name}`", "gov outdated")
 
 
 def unknown_node(context: Context, node_id: str) -> GovError:

@@ -21,9 +21,9 @@ from comfygov.model.names import PROJECT_NAME
 from comfygov.model.state import Resolution
 from comfygov.model.tx import ConflictReport, Override, Strategy, Suggestion, Transaction
 from comfygov.ops import change as changes
-from comfygov.ops import explaining, locking, planning, resolving, settling
-from comfygov.ops.context import changing, work_directory
-from comfygov.ports import fs, git_history
+from comfygov.ops import explaining, locking, planning, resolving, settling, unrecorded
+from comfygov.ops.context import changing
+from comfygov.ports import git_history
 from comfygov.ports.git import recorded_source
 from comfygov.resolve import requirements
 from comfygov.resolve.conflict import Line
@@ -71,11 +71,8 @@ def suggest(context: Context, txid: str) -> SuggestResult:
     report = store.load(path, ConflictReport)
     base = context.head_state()
     change = planning.plan_again(context, base, tx, None, None)
-    work = work_directory(context, f"{tx.txid}-suggest")
-    try:
-        found = _try_all(context, work, base, tx, report, change)
-    finally:
-        fs.remove_tree(work)
+    with unrecorded.working(context, "resolve") as name:
+        found = _try_all(context, context.home.work / name, base, tx, report, change)
     report = msgspec.structs.replace(report, suggestions=tuple(found))
     with changing(context):
         if context.transactions.load(tx.txid).conflict_report == tx.conflict_report:

@@ -39,6 +39,14 @@ _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
 _FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 
 
+def _patience(stall_seconds: int | None) -> dict[str, str | None]:
+    """What bounds a stalled HTTP transfer (git-config(1), http.lowSpeedTime); a person's own bound goes first."""
+    if stall_seconds is None:
+        return {}
+    own = os.environ.get("GIT_HTTP_LOW_SPEED_TIME", str(stall_seconds))
+    return {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": own}
+
+
 class Git:
     """Works on the object cache and on checkouts of ours."""
 
@@ -95,21 +103,22 @@ class Git:
         name = hashlib.sha256(source.public.encode()).hexdigest()[:20]
         return self.cache / f"{name}.git"
 
-    def fetch(self, source: Source, ref: str | None = None) -> Path:
+    def fetch(self, source: Source, ref: str | None = None, *, stall_seconds: int | None = None) -> Path:
         """Bring the cache repository of `source` up to date and return it.
 
         Where the source's history cannot be read whole (a damaged or partial clone), the newest commit
-        of `ref` alone is taken.
+        of `ref` alone is taken. An HTTP server that sends nothing for `stall_seconds` does not answer.
         """
+        patience = _patience(stall_seconds)
         repository = self.cache_of(source)
         everything = ("+HEAD:refs/source/HEAD", "+refs/heads/*:refs/source/heads/*", "+refs/tags/*:refs/source/tags/*")
         with self._writing(repository):
             if not (repository / "config").is_file():
                 self._make_cache(repository)
-            done = self._fetch(source, ["--prune"], everything)
+            done = self._fetch(source, ["--prune"], everything, patience)
             if done.exit_code != 0 and "corruption" in done.stderr:
                 name = f"+refs/heads/{ref}:refs/source/heads/{ref}" if ref else everything[0]
-                done = self._fetch(source, ["--depth", "1"], (name,))
+                done = self._fetch(source, ["--depth", "1"], (name,), patience)
         if done.exit_code != 0:
             raise fetch_failure(source, repository, done)
         return repository
@@ -131,12 +140,15 @@ class Git:
         fs.remove_tree(repository)
         staging.rename(repository)
 
-    def _fetch(self, source: Source, options: Sequence[str], refspecs: Sequence[str]) -> process.Completed:
-        return self._run(
-            ["fetch", *_FETCH_OPTIONS, *options, "--", source.fetch_url, *refspecs],
-            self.cache_of(source),
-            FETCH_TIMEOUT_SECONDS,
-        )
+    def _fetch(
+        self,
+        source: Source,
+        options: Sequence[str],
+        refspecs: Sequence[str],
+        env: dict[str, str | None] | None = None,
+    ) -> process.Completed:
+        argv = ["fetch", *_FETCH_OPTIONS, *options, "--", source.fetch_url, *refspecs]
+        return self._run(argv, self.cache_of(source), FETCH_TIMEOUT_SECONDS, env)
 
     def resolve(self, source: Source, ref: str | None) -> str:
         """The commit that `ref` (a branch, tag or commit; None: the default branch) names in the cache."""
@@ -193,6 +205,11 @@ class Git:
     def has_commit(self, source: Source, commit: str) -> bool:
         repository = self.cache_of(source)
         return (repository / "config").is_file() and self.contains(repository, commit)
+
+    def ask(self, repository: Path, *arguments: str) -> str | None:
+        """What a git command that only reads prints; None when it says no."""
+        done = self._run(arguments, repository)
+        return done.stdout.strip() if done.exit_code == 0 else None
 
     def tree_of(self, repository: Path, commit: str) -> str:
         return self._check(["rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}"], repository).strip()

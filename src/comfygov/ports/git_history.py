@@ -1,14 +1,73 @@
-"""What a repository's history tells: earlier states, distances, names of commits."""
+"""Where a commit stands in the history of its repository, as the object cache knows it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import time
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from comfygov.ports.git import Git
+    from comfygov.ports.source import Source
+
+RefKind = Literal["default branch", "branch", "tag", "commit"]
+
+_RELEASE = re.compile(r"v?\d+(\.\d+)+")
+
+
+def kind_of(git: Git, source: Source, ref: str | None) -> RefKind:
+    """What `ref`, which `Git.resolve` could resolve, is; tags come first there too."""
+    if ref is None:
+        return "default branch"
+    repository, name = git.cache_of(source), ref.removeprefix("refs/")
+    for kind, full in (("tag", f"tags/{ref}"), ("branch", f"heads/{ref}"), ("branch", name)):
+        if git.ask(repository, "show-ref", "--verify", "--hash", f"refs/source/{full}") is not None:
+            return "tag" if kind == "tag" or full.startswith("tags/") else "branch"
+    return "commit"
+
+
+def default_branch(git: Git, source: Source) -> str | None:
+    """The name of the default branch. The cache knows its commit only: None when several others share that."""
+    points = ("--points-at", "refs/source/HEAD", "--format=%(refname)", "refs/source/heads")
+    listed = (git.ask(git.cache_of(source), "for-each-ref", *points) or "").split()
+    names = [line.removeprefix("refs/source/heads/") for line in listed]
+    usual = [name for name in names if name in ("main", "master")]
+    if usual or len(names) == 1:
+        return min(usual or names)
+    return None
+
+
+def distance(git: Git, source: Source, old: str, new: str) -> tuple[int, int] | None:
+    """(commits that only `old` has, commits that only `new` has); None where git cannot tell."""
+    repository = git.cache_of(source)
+    if git.ask(repository, "rev-parse", "--is-shallow-repository") != "false":
+        return None
+    counted = git.ask(repository, "rev-list", "--count", "--left-right", f"{old}...{new}", "--")
+    if counted is None:
+        return None
+    ahead, behind = counted.split()
+    return int(ahead), int(behind)
+
+
+def newest_release(git: Git, source: Source) -> tuple[str, str] | None:
+    """The release tag with the highest version, and its commit; None where there are no such tags."""
+    repository = git.cache_of(source)
+    by_version = ("--sort=-version:refname", "--format=%(refname)", "refs/source/tags")
+    listed = (git.ask(repository, "for-each-ref", *by_version) or "").split()
+    tags = [line.removeprefix("refs/source/tags/") for line in listed]
+    for tag in filter(_RELEASE.fullmatch, tags):
+        commit = git.ask(repository, "rev-parse", "--verify", "--quiet", f"refs/source/tags/{tag}^{{commit}}")
+        if commit:
+            return tag, commit
+    return None
+
+
+def includes(git: Git, source: Source, commit: str, older: str) -> bool:
+    """True when the history of `commit` holds `older`."""
+    return git.ask(git.cache_of(source), "merge-base", "--is-ancestor", older, commit) is not None
 
 
 def before_changes_of(git: Git, repository: Path, commit: str, files: Sequence[str], limit: int) -> list[str]:
@@ -34,7 +93,5 @@ def described(git: Git, repository: Path, commit: str) -> str:
 
 def committed_at(git: Git, repository: Path, commit: str) -> str:
     """When a commit was made (RFC 3339, UTC)."""
-    import time
-
     seconds = int(git.read(["show", "--no-patch", "--format=%ct", "--end-of-options", commit], repository))
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -45,16 +45,18 @@ def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         _acquire(descriptor, path, wait_seconds)
-        process.held_open.add(descriptor)
+        with process.descriptors_change:
+            process.held_open.add(descriptor)
         record = LockHolder(os.getpid(), command, clock.now())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(record) + b"\n", 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
-        process.held_open.discard(descriptor)
-        _unlock(descriptor)
-        os.close(descriptor)
+        with process.descriptors_change:
+            process.held_open.discard(descriptor)
+            _unlock(descriptor)
+            os.close(descriptor)
 
 
 def _unlock(descriptor: int) -> None:

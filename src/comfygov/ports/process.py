@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ _user_umask = -1
 
 held_open: set[int] = set()
 """Descriptors of locks that children keep open: a git that outlives its killed command still holds the lock."""
+descriptors_change = threading.Lock()
+"""Held while a child starts and while a lock's descriptor comes or goes: another thread may do either."""
 _PIPE_SECONDS = 2.0
 # Each of these has silently redirected uv, pip or Python once (field notes on uv, section 11).
 _SCRUBBED_PREFIXES = ("UV_", "PIP_", "PYTHON", "CONDA_")
@@ -92,19 +95,20 @@ def run(
     import subprocess  # 5 ms that `gov status` does not need
 
     try:
-        child = subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            env=dict(env) if env is not None else child_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors=errors,
-            start_new_session=True,
-            pass_fds=tuple(held_open),
-        )
+        with descriptors_change:
+            child = subprocess.Popen(
+                list(argv),
+                cwd=cwd,
+                env=dict(env) if env is not None else child_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors=errors,
+                start_new_session=True,
+                pass_fds=tuple(held_open),
+            )
     except OSError as error:
         raise _cannot_start(argv[0], cwd, error) from error
     try:
@@ -312,6 +316,14 @@ def end_marked(run_id: str) -> None:
         for member in left:
             _send(member, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def kill_children() -> None:
+    """Kill what this process has started and all below it: threads that wait for a child go on at once."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        _send(child.pid, signal.SIGKILL)
 
 
 def _root_lives(pid: int, reap: Callable[[], int | None] | None) -> bool:
