@@ -12,7 +12,8 @@ from comfygov.errors import Code, GovError
 from comfygov.ops import locking
 from comfygov.ops.context import Context
 from comfygov.ports import git_history, uv
-from comfygov.ports.git import parse_source, without_credentials
+from comfygov.ports.git import parse_source
+from comfygov.ports.source import without_credentials
 from comfygov.resolve import requirements, torch_backend
 
 

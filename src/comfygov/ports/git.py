@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING
 from comfygov.errors import Code, GovError
 from comfygov.ports import fs, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
-from comfygov.ports.git_files import detached_head, git_folder, readable
-from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, without_credentials
+from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
+from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Git", "Source", "git_folder", "parse_source", "recorded_source", "without_credentials"]
+__all__ = ["Git", "Source", "git_folder", "parse_source", "recorded_source"]
 
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
 
 # Each of these would make git look at another repository than the one that we mean.
 _REDIRECTING = (
@@ -117,7 +115,7 @@ class Git:
                 self._make_cache(repository)
             done = self._fetch(source, ["--prune"], everything, patience)
             if done.exit_code != 0 and "corruption" in done.stderr:
-                name = f"+refs/heads/{ref}:refs/source/heads/{ref}" if ref else everything[0]
+                name = refspec_of(ref) or everything[0]
                 done = self._fetch(source, ["--depth", "1"], (name,), patience)
         if done.exit_code != 0:
             raise fetch_failure(source, repository, done)
@@ -170,7 +168,7 @@ class Git:
             done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"], repository)
             if done.exit_code == 0:
                 return done.stdout.strip()
-        if ref and _COMMIT.fullmatch(ref) and self._fetch_commit(source, ref):
+        if ref and COMMIT.fullmatch(ref) and self._fetch_commit(source, ref):
             return ref
         raise self._no_such_ref(source, ref)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def git_folder(checkout: Path) -> Path | None:
@@ -41,4 +41,4 @@ def detached_head(checkout: Path) -> str | None:
         text = (checkout / ".git" / "HEAD").read_text().strip()
     except OSError:
         return None
-    return text if _COMMIT.fullmatch(text) else None
+    return text if COMMIT.fullmatch(text) else None

@@ -93,5 +93,6 @@ def described(git: Git, repository: Path, commit: str) -> str:
 
 def committed_at(git: Git, repository: Path, commit: str) -> str:
     """When a commit was made (RFC 3339, UTC)."""
-    seconds = int(git.read(["show", "--no-patch", "--format=%ct", "--end-of-options", commit], repository))
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    # Not `git show`: it reads the parent, which a shallow clone may lack.
+    said = git.read(["rev-list", "--no-walk", "--max-count=1", "--timestamp", "--end-of-options", commit], repository)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(said.split()[0])))

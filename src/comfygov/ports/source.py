@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from comfygov.errors import Code, GovError
+from comfygov.ports.git_files import COMMIT
 
 ALLOWED_PROTOCOLS = "https:http:ssh:file"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -82,3 +83,10 @@ def without_credentials(text: str) -> str:
     text = re.sub(r"(?<=:/)(/?)[^/\s]*@", r"\1", text)
     text = re.sub(r"(?<![^\s'\"`])[^\s/'\"`@:]+:[^\s/'\"`]*@", "", text)
     return re.sub(r"(://[^\s?#'\"`]*)[?#][^\s'\"`]*", r"\1", text)
+
+
+def refspec_of(ref: str | None) -> str:
+    """The refspec that fetches `ref` alone."""
+    if ref and COMMIT.fullmatch(ref):
+        return f"{ref}:refs/comfygov/keep/{ref}"
+    return f"+refs/heads/{ref}:refs/source/heads/{ref}" if ref else ""
