@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from comfygov.errors import Code, GovError
 from comfygov.ports.clones import submodule_source
-from comfygov.ports.git import Git, Source, parse_source, without_credentials
+from comfygov.ports.git import Git, Source, parse_source
+from comfygov.ports.source import without_credentials
 
 from .conftest import Refused, words_of
 

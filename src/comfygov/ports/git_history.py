@@ -93,6 +93,7 @@ def described(git: Git, repository: Path, commit: str) -> str:
 
 def committed_at(git: Git, repository: Path, commit: str) -> str:
     """When a commit was made (RFC 3339, UTC)."""
-    # Not `git show`: it reads the parent, which a shallow clone may lack.
-    said = git.read(["rev-list", "--no-walk", "--max-count=1", "--timestamp", "--end-of-options", commit], repository)
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(said.split()[0])))
+    # Not `git log` or `git show`: they read the parents, which a clone that was cut off lacks.
+    said = git.read(["cat-file", "commit", commit], repository)
+    seconds = re.search(r"^committer .* (\d+) [+-]\d{4}$", said, re.MULTILINE)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(seconds[1]))) if seconds else ""
