@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("run", "The end of ComfyUI's log, or of a trial's."),
     "node": ("node", "Custom node packs: add, list, show, remove, enable, disable."),
     "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
+    "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
 }
@@ -166,7 +167,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = COMMANDS[word][0] in ("node", "tx") or word == "snapshot"
+            is_group = COMMANDS[word][0] in ("node", "tx", "models") or word == "snapshot"
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"
