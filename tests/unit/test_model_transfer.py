@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kit.model_server import File, ModelServer, Seen, model_server
 
 from comfygov.errors import Code, GovError
 from comfygov.model.models import ModelEntry
@@ -25,6 +24,7 @@ from comfygov.models.transfer import Policy
 from comfygov.ports import fs
 from comfygov.ports.http import Http, Limits
 from comfygov.ports.progress import Silent
+from tests.kit.model_server import File, ModelServer, Seen, model_server
 
 MB = 1 << 20
 POLICY = Policy(piece_bytes=MB, connections=3, attempts=4, backoff_seconds=0.01, most_bytes=64 * MB, reserve_bytes=0)

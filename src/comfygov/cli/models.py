@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from comfygov.cli.entry import Options, command_line, common, show
-from comfygov.cli.models_options import jobs_option, open_at, placed
+from comfygov.cli.models_options import jobs_option, judged, open_at, placed
 from comfygov.errors import Code, GovError
 
 
@@ -32,9 +32,8 @@ def verify(options: Options, *, overwrite: bool, record: bool, offline: bool, **
     from comfygov.ops.models_verify import verify as compare
 
     result = compare(open_at(options, **where), VerifyRequest(overwrite, offline, record))
-    error = problem_of(result)
-    show(options, result, verify_lines(result, verbose=options.verbose), findings=result.bad, error=error)
-    return error.exit_code if error else 0
+    lines = verify_lines(result, verbose=options.verbose)
+    return judged(options, result, lines, result.bad, problem_of(result))
 
 
 @models.command()
@@ -80,8 +79,7 @@ def scan(options: Options, *, dry_run: bool, **where: Any) -> int:  # noqa: ANN4
     count = len(result.problems)
     message = f"{count} model file{'' if count == 1 else 's'} not what the name or the spec says"
     error = GovError(Code.DRIFT, message, "fetch them again, or remove them") if count else None
-    show(options, result, scan_lines(result), findings=result.problems, error=error)
-    return error.exit_code if error else 0
+    return judged(options, result, scan_lines(result), result.problems, error)
 
 
 @models.command()

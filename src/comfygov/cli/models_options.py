@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from comfygov.cli.entry import Options, command_line, progress
+from comfygov.cli.entry import Options, command_line, progress, show
+from comfygov.cli.render import output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from comfygov.errors import GovError
     from comfygov.ops.models_place import Place
 
 _DIR_HELP = "The models folder (default: the home's). With it no home is needed."
@@ -32,3 +34,15 @@ def open_at(options: Options, models_dir: str | None, spec: str | None, lock: st
     from comfygov.ops.models_place import Asked, open_place
 
     return open_place(Asked(options.home, models_dir, spec, lock, jobs), command_line(), progress(options))
+
+
+def judged(
+    options: Options, result: object, lines: Iterable[str], findings: Sequence[object], error: GovError | None
+) -> int:
+    """Show a result that may not be what was wanted; the exit code that belongs to it."""
+    show(options, result, lines, findings=findings, error=error)
+    if error is None:
+        return 0
+    if not options.json:
+        output.emit_error(error)
+    return error.exit_code

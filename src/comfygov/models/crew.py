@@ -51,35 +51,41 @@ def run(
     errors: list[BaseException] = []
 
     def serve() -> None:
-        while not errors:
-            try:
+        try:
+            while not errors:
                 job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
                 stop.check()
                 work(job)
-            except BaseException as error:  # noqa: BLE001 (it is raised in the thread that waits)
-                errors.append(error)
-                stop.now()
+        except queue.Empty:
+            return
+        except BaseException as error:  # noqa: BLE001 (it is raised in the thread that waits)
+            errors.append(error)
+            stop.now()
 
-    crew = [threading.Thread(target=serve, daemon=True) for _ in range(min(threads, waiting.qsize()))]
-    _work_and_wait(crew, stop, idle)
+    _work_and_wait(serve, min(threads, waiting.qsize()), stop, idle)
     if errors:
         raise errors[0]
 
 
-def _work_and_wait(crew: list[threading.Thread], stop: Stop, idle: Callable[[], None]) -> None:
+def _work_and_wait(serve: Callable[[], None], threads: int, stop: Stop, idle: Callable[[], None]) -> None:
+    # Not Thread.join: up to Python 3.12 a Ctrl-C inside it makes a thread that works look like one that has ended.
+    ended: list[threading.Event] = []
     try:
-        for thread in crew:
-            thread.start()
-        for thread in crew:
-            while thread.is_alive():
-                thread.join(_LOOK_SECONDS)
+        for _ in range(threads):
+            ended.append(threading.Event())
+            threading.Thread(target=_serve_and_tell, args=(serve, ended[-1]), daemon=True).start()
+        for event in ended:
+            while not event.wait(_LOOK_SECONDS):
                 idle()
     except BaseException:
         stop.now()
-        for thread in crew:
-            if thread.ident is not None:
-                thread.join(_END_SECONDS)
+        for event in ended:
+            event.wait(_END_SECONDS)
         raise
+
+
+def _serve_and_tell(serve: Callable[[], None], ended: threading.Event) -> None:
+    try:
+        serve()
+    finally:
+        ended.set()

@@ -40,7 +40,7 @@ class Policy:
 
     piece_bytes: int = 32 << 20
     connections: int = 4
-    attempts: int = 6
+    attempts: int = 5
     backoff_seconds: float = 0.5
     most_bytes: int = 1 << 40
     """What a server that does not say how much it has may send."""

@@ -64,6 +64,8 @@ def _unused(store: BlobStore) -> Iterator[_Found]:
         pid = fs.leftover_of(path.name)
         if pid is not None and identity.started_at(pid) is None:
             yield "leftover", path, "", "a command that was killed left it"
+        elif path.suffix == ".lock":
+            yield "leftover", path, path.stem, "a command that was killed left it"
         elif path.suffix == ".part" and _is_old(path):
             yield "download", path, path.stem, f"nobody went on with it for {PART_DAYS} days"
 
@@ -83,11 +85,11 @@ def _remove(store: BlobStore, path: Path, key: str, command: str) -> bool:
         return True
     try:
         with lock.passing(store.partial / f"{key}.lock", command, 0.0, busy):
-            if path.suffix != ".part" and path.stat().st_nlink > 1:
+            if path.parent != store.partial and path.stat().st_nlink > 1:
                 return False
             faults.point("gc.removing")
             path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink()
+            path.unlink(missing_ok=True)
     except GovError as error:
         if error.code is not Code.BUSY:
             raise
