@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from comfygov.models.sources import Source
     from comfygov.ports import http
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
 _SMALL_BYTES = 8 << 20
 """Below this a thread for the sum, and records of how far it is, cost more than they save."""
 _SAVE_SECONDS = 2.0
