@@ -114,7 +114,7 @@ def progress(options: Options) -> output.TerminalProgress:
 
 def command_line() -> str:
     """This command as it is written into records: without secrets."""
-    from comfygov.ops.context import hidden
+    from comfygov.ops.hiding import hidden
 
     return hidden(shlex.join(["gov", *sys.argv[1:]]))
 
