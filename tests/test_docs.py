@@ -36,7 +36,7 @@ def test_every_dependency_has_its_reason() -> None:
 def test_every_command_that_a_message_or_document_names_exists() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if "standin" not in path.parts]
     for path in [*sources, ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for group, name in re.findall(r"\bgov (node|tx|snapshot)? ?([a-z]+)\b", path.read_text()):
+        for group, name in re.findall(r"\bgov (node|tx|snapshot|models)? ?([a-z]+)\b", path.read_text()):
             known = COMMANDS if not group else gov_group(group)
             assert name in known, f"{path.name}: gov {group} {name}"
 

@@ -18,6 +18,8 @@ from comfygov.envs.condition import Known
 from comfygov.envs.generation import Seal
 from comfygov.errors import Code
 from comfygov.model import config, state, tx
+from comfygov.models.part import PartState
+from comfygov.models.spec import RawEntry
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -35,6 +37,8 @@ FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("state/home.lock", state.LockHolder),
     ("state/environments.json (of each generation)", Known),
     (".venvs/ID/comfygov-generation.json", Seal),
+    ("models/spec.yml (an entry of its list `models`)", RawEntry),
+    ("models/partial/KEY.json in the cache", PartState),
 )
 
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "node": ("node", "Custom node packs: add, list, show, remove, enable, disable."),
     "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
     "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
+    "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
@@ -116,7 +117,7 @@ def progress(options: Options) -> output.TerminalProgress:
 
 def command_line() -> str:
     """This command as it is written into records: without secrets."""
-    from comfygov.ops.context import hidden
+    from comfygov.ops.hiding import hidden
 
     return hidden(shlex.join(["gov", *sys.argv[1:]]))
 
@@ -169,7 +170,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = word in ("node", "tx", "snapshot", "bisect")
+            is_group = word in ("node", "tx", "snapshot", "bisect", "models")
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"

@@ -54,6 +54,8 @@ class Policy(Section, frozen=True):
     runtime_installs: Literal["block", "record", "allow"] = "block"
     # A source distribution runs its author's code while it is only being resolved.
     source_builds: Literal["refuse", "allow"] = "refuse"
+    # "strict" refuses model files that are pickles: loading one can run its author's code.
+    model_formats: Literal["any", "strict"] = "any"
 
 
 class Rollback(Section, frozen=True):

@@ -59,6 +59,17 @@ POINTS: dict[str, str] = {
 }
 """Every moment, in the order in which most commands pass them."""
 
+MODEL_POINTS: dict[str, str] = {
+    "fetch.begun": "a download has its unfinished file",
+    "fetch.saved": "it is written down how far a download has come",
+    "fetch.whole": "every byte of a download has arrived",
+    "blob.checked": "a download has the right sum and not its name",
+    "blob.stored": "a model is in the cache",
+    "model.staged": "a model lies beside its place",
+    "model.placed": "a model is in its place",
+}
+"""Moments of `gov models` alone."""
+
 
 @dataclass
 class _Fault:

@@ -16,7 +16,7 @@ from comfygov.model.state import LockHolder
 from comfygov.ports import clock, process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _POLL_SECONDS = 0.05
@@ -112,3 +112,42 @@ def _busy(path: Path) -> GovError:
     found = _read_holder(path)
     who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found and found.pid else "another command"
     return GovError(Code.BUSY, f"the home is busy: {who} is changing it", "wait until it is done, then run this again")
+
+
+@contextmanager
+def passing(path: Path, command: str, wait_seconds: float, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock whose file goes with it; `waiting` is called while somebody else has it, and may raise.
+
+    For locks of which there are thousands, such as one for each download. Raises `busy`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_seconds
+    descriptor = -1
+    while descriptor < 0:
+        descriptor = _take_passing(path)
+        if descriptor < 0:
+            if time.monotonic() > deadline:
+                raise GovError(Code.BUSY, f"another command holds {path.name}", "wait until it is done")
+            waiting()
+            time.sleep(_POLL_SECONDS)
+    try:
+        os.pwrite(descriptor, msgspec.json.encode(LockHolder(os.getpid(), command, clock.now())) + b"\n", 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is still ours: whoever waits sees that the name has gone
+        os.close(descriptor)
+
+
+def _take_passing(path: Path) -> int:
+    """A descriptor that holds the lock of the file that has the name now; -1 when it is not to be had."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        if _try_lock(descriptor) and os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except FileNotFoundError:
+        pass  # its holder has just gone
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return -1

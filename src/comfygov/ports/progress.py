@@ -21,6 +21,9 @@ class Progress(Protocol):
 
     def warn(self, line: str) -> None: ...
 
+    def update(self, line: str) -> None:
+        """How far something is: takes the place of the update before."""
+
 
 class Silent:
     """Says nothing."""
@@ -35,6 +38,9 @@ class Silent:
         del line
 
     def warn(self, line: str) -> None:
+        del line
+
+    def update(self, line: str) -> None:
         del line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from comfygov.errors import Code, GovError
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SCHEMA = "comfygov/1"
+_PLAIN_UPDATE_SECONDS = 10.0
+_CLEAR_TO_END = "\x1b[K"
+"""Erase from the cursor to the end of the line (ECMA-48, EL)."""
 
 
 def emit_lines(lines: Iterable[str]) -> None:
@@ -99,6 +103,8 @@ class TerminalProgress:
     def __init__(self, *, quiet: bool = False, live: bool | None = None) -> None:
         self._quiet = quiet
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+        self._updated = time.monotonic()
+        self._open_line = False
 
     def begin(self, stage: str) -> None:
         if self._live and not self._quiet:
@@ -107,12 +113,30 @@ class TerminalProgress:
     def end(self, stage: str, seconds: float, *, ok: bool) -> None:
         if self._quiet:
             return
-        start = "\r" if self._live else ""
+        start = f"\r{_CLEAR_TO_END}" if self._live else ""
+        self._open_line = False
         say(f"{start}  {stage}: {'done' if ok else 'failed'} in {seconds:.1f} s")
 
     def note(self, line: str) -> None:
         if not self._quiet:
+            self._close_update()
             say(f"  {printable(line)}")
 
     def warn(self, line: str) -> None:
+        self._close_update()
         say(f"warning: {printable(line)}")
+
+    def update(self, line: str) -> None:
+        if self._quiet:
+            return
+        if self._live:
+            say(f"\r  {printable(line)}{_CLEAR_TO_END}", end="")
+            self._open_line = True
+        elif time.monotonic() - self._updated >= _PLAIN_UPDATE_SECONDS:
+            self._updated = time.monotonic()
+            say(f"  {printable(line)}")
+
+    def _close_update(self) -> None:
+        if self._open_line:
+            self._open_line = False
+            say(f"\r{_CLEAR_TO_END}", end="")

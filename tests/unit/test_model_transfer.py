@@ -1,0 +1,416 @@
+"""Downloads from servers that misbehave: what arrives is right, or nothing does."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfygov.errors import Code, GovError
+from comfygov.model.models import ModelEntry
+from comfygov.models.access import Access
+from comfygov.models.crew import Stop
+from comfygov.models.fetch import Fetched, Fetcher, NotFetched
+from comfygov.models.hashing import Memory
+from comfygov.models.meter import Meter
+from comfygov.models.store import BlobStore
+from comfygov.models.transfer import Policy
+from comfygov.ports import fs
+from comfygov.ports.http import Http, Limits
+from comfygov.ports.progress import Silent
+from tests.kit.model_server import File, ModelServer, Seen, model_server
+
+MB = 1 << 20
+POLICY = Policy(piece_bytes=MB, connections=3, attempts=4, backoff_seconds=0.01, most_bytes=64 * MB, reserve_bytes=0)
+LIMITS = Limits(connect_seconds=2.0, silence_seconds=2.0, window_seconds=0.5, least_bytes_per_second=50_000)
+
+
+def random_bytes(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+DATA = random_bytes(5 * MB + 12_345)
+OTHER = random_bytes(5 * MB + 12_345, seed=2)
+
+
+def sum_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with model_server() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN", "CIVITAI_TOKEN", "CIVITAI_API_TOKEN", "HF_ENDPOINT")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "user"))
+
+
+class Fetching:
+    """A store of the test's own, and fetches into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.client = Http(LIMITS)
+        self.stop = Stop(self.client.abort)
+        self.policy = POLICY
+        self.meter = Meter(Silent(), "fetching", 1, 0)
+
+    @property
+    def store(self) -> BlobStore:
+        return BlobStore(self.root / "store", Memory(self.root / "hashes.json"))
+
+    def fetcher(self) -> Fetcher:
+        access = Access(self.client)
+        return Fetcher(self.store, access, self.policy, self.meter, self.stop, Silent(), "gov test", self.root)
+
+    def __call__(self, *urls: str, **known: Any) -> Fetched:
+        target = known.pop("target", "checkpoints/m.bin")
+        return self.fetcher().fetch(ModelEntry("m", target, urls, **known), self.root / "models" / target)
+
+    def refused(self, *urls: str, **known: Any) -> str:
+        """It fails, leaves no model and no blob; what it says."""
+        with pytest.raises(NotFetched) as caught:
+            self(*urls, **known)
+        assert not (self.root / "models").exists()
+        assert list(self.store.all_blobs()) == []
+        return str(caught.value)
+
+    def has(self, data: bytes, target: str = "checkpoints/m.bin") -> None:
+        placed, blob = self.root / "models" / target, self.store.path(sum_of(data))
+        assert placed.read_bytes() == data
+        assert blob.samefile(placed)
+        assert [path.name for path in self.store.partial.iterdir()] == []
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetching:
+    return Fetching(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 1, MB - 1, MB, MB + 1, 9 * MB + 7])
+@pytest.mark.parametrize("options", [{}, {"ranges": False}, {"chunked": True, "ranges": False}], ids=str)
+@pytest.mark.parametrize("known", [False, True])
+def test_every_size_arrives_from_every_kind_of_server(
+    fetch: Fetching, server: ModelServer, size: int, options: dict[str, Any], known: bool
+) -> None:
+    data = random_bytes(size)
+    got = fetch(server.serve("/m", data, **options), checksum=sum_of(data) if known else None)
+    assert (got.checksum, got.size) == (sum_of(data), size)
+    fetch.has(data)
+    assert fetch.meter._bytes == size
+
+
+def test_a_large_file_comes_over_several_connections(fetch: Fetching, server: ModelServer) -> None:
+    fetch(server.serve("/m", DATA))
+    fetch.has(DATA)
+    asked = {one.headers["range"] for one in server.requests("/m")}
+    assert len(asked) == len(server.requests("/m")) == 6
+    assert server.sent == len(DATA)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_connection_that_breaks_is_gone_on_with(fetch: Fetching, server: ModelServer, ranges: bool) -> None:
+    fetch(server.serve("/m", DATA, drop_after=700_000, drops=3, ranges=ranges), checksum=sum_of(DATA))
+    fetch.has(DATA)
+    assert server.sent < len(DATA) * 3
+
+
+def test_a_server_that_always_breaks_is_given_up(fetch: Fetching, server: ModelServer) -> None:
+    said = fetch.refused(server.serve("/m", DATA, drop_after=0), checksum=sum_of(DATA))
+    assert "broke" in said or "ended" in said
+    assert len(server.seen) < 40
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+def test_a_busy_server_is_asked_again(fetch: Fetching, server: ModelServer, status: int) -> None:
+    fetch(server.serve("/m", DATA, refuse=[status, status]))
+    fetch.has(DATA)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_refusal_is_not_repeated(fetch: Fetching, server: ModelServer, status: int) -> None:
+    said = fetch.refused(server.serve("/m", DATA, refuse=[status] * 50))
+    assert f"status {status}" in said
+    assert len(server.seen) == 1
+
+
+def test_wrong_bytes_are_named_and_the_next_mirror_is_taken(fetch: Fetching, server: ModelServer) -> None:
+    bad, good = server.serve("/bad", OTHER), server.serve("/good", DATA)
+    got = fetch(bad, good, checksum=sum_of(DATA))
+    fetch.has(DATA)
+    assert got.source == good
+    (line,) = got.skipped
+    assert line.startswith(bad)
+    assert sum_of(OTHER) in line
+    assert sum_of(DATA) in line
+
+
+def test_wrong_bytes_everywhere_leave_nothing(fetch: Fetching, server: ModelServer) -> None:
+    fetch.refused(server.serve("/a", OTHER), server.serve("/b", OTHER[:-1]), checksum=sum_of(DATA))
+    assert list(fetch.store.partial.iterdir()) == []
+
+
+def test_a_wrong_size_is_refused_before_a_byte_is_read(fetch: Fetching, server: ModelServer) -> None:
+    said = fetch.refused(server.serve("/m", DATA, ranges=False), size=17)
+    assert f"it has {len(DATA)} bytes, not 17" in said
+
+
+def test_a_length_that_is_a_lie(fetch: Fetching, server: ModelServer) -> None:
+    more = server.serve("/more", DATA, ranges=False, said_length=len(DATA) + 10)
+    fewer = server.serve("/fewer", DATA, ranges=False, said_length=len(DATA) - 10)
+    said = fetch.refused(more, fewer, checksum=sum_of(DATA))
+    assert "breaks off" in said
+    assert "wrong bytes" in said
+
+
+def test_a_range_that_is_another_one(fetch: Fetching, server: ModelServer) -> None:
+    assert "another range" in fetch.refused(server.serve("/m", DATA, shift=5), checksum=sum_of(DATA))
+
+
+@pytest.mark.parametrize("size", [None, 3 * MB])
+def test_a_server_that_never_ends_is_left(fetch: Fetching, server: ModelServer, size: int | None) -> None:
+    fetch.policy = replace(POLICY, most_bytes=8 * MB)
+    said = fetch.refused(server.serve("/m", DATA[:MB], endless=True, ranges=False), size=size)
+    assert f"sends more than {size or 8 * MB} bytes" in said
+
+
+def test_a_server_that_drips_is_left(fetch: Fetching, server: ModelServer) -> None:
+    fetch.policy = replace(POLICY, attempts=1)
+    said = fetch.refused(server.serve("/m", DATA, drip_seconds=0.05, block=10))
+    assert "bytes in" in said
+
+
+def test_a_server_that_says_nothing_is_left(fetch: Fetching, server: ModelServer) -> None:
+    fetch.client = Http(replace(LIMITS, silence_seconds=0.3))
+    fetch.policy = replace(POLICY, attempts=1)
+    url = server.serve("/m", DATA, on_request=lambda _file, _seen: threading.Event().wait(3))
+    assert "does not answer" in fetch.refused(url)
+
+
+def test_a_body_without_an_end_mark_needs_something_to_hold_it_against(fetch: Fetching, server: ModelServer) -> None:
+    url = server.serve("/m", DATA, unframed=True, ranges=False)
+    assert "how long" in fetch.refused(url)
+    assert fetch(url, checksum=sum_of(DATA)).size == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<!DOCTYPE html><p>log in", "text/html; charset=utf-8"),
+        (b"\n <html><p>log in", "application/octet-stream"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "text/plain"),
+    ],
+)
+def test_a_page_is_no_model(fetch: Fetching, server: ModelServer, body: bytes, kind: str) -> None:
+    assert "instead of the file" in fetch.refused(server.serve("/m", body, content_type=kind))
+
+
+def test_bytes_that_were_encoded_are_no_model(fetch: Fetching, server: ModelServer) -> None:
+    url = server.serve("/m", DATA, headers={"Content-Encoding": "gzip"})
+    assert "encoded as gzip" in fetch.refused(url)
+
+
+@pytest.mark.parametrize("etag", ['"v%d"', 'W/"v%d"', None])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_that_changes_between_ranges_starts_over(
+    fetch: Fetching, server: ModelServer, etag: str | None, known: bool
+) -> None:
+    def change(file: File, seen: Seen) -> None:
+        del seen
+        if len(server.seen) == 4:
+            file.data = OTHER
+            file.etag = etag % 2 if etag else None
+            file.last_modified = None if etag else "Tue, 24 Nov 2026 10:00:00 GMT"
+
+    options = {"etag": etag % 1} if etag else {"etag": None, "last_modified": "Mon, 23 Nov 2026 10:00:00 GMT"}
+    url = server.serve("/m", DATA, on_request=change, **options)
+    fetch(url, checksum=sum_of(OTHER) if known else None)
+    fetch.has(OTHER)
+
+
+def test_a_file_that_always_changes_is_given_up(fetch: Fetching, server: ModelServer) -> None:
+    def change(file: File, seen: Seen) -> None:
+        del seen
+        file.etag = f'"{len(server.seen)}"'
+
+    assert "changes" in fetch.refused(server.serve("/m", DATA, on_request=change))
+
+
+def test_without_a_validator_pieces_are_not_put_together_unseen(fetch: Fetching, server: ModelServer) -> None:
+    fetch(server.serve("/m", DATA, etag=None))
+    assert [one.headers.get("range") for one in server.requests("/m")] == [f"bytes=0-{MB - 1}", None]
+    fetch.has(DATA)
+
+
+def interrupted(fetch: Fetching, server: ModelServer, **known: Any) -> int:
+    """A download that is stopped when half of it is there; how much the server had sent."""
+
+    def stop(file: File, seen: Seen) -> None:
+        del seen
+        file.block = 16_384
+        file.drip_seconds = 0.002
+        if len(server.seen) == 4:
+            fetch.stop.now()
+
+    server.files["/m"].on_request = stop
+    with pytest.raises(GovError) as caught:
+        fetch(server.base + "/m", **known)
+    assert caught.value.code is Code.INTERRUPTED
+    file = server.files["/m"]
+    file.on_request, file.drip_seconds, file.block = None, 0.0, 65_536
+    return server.sent
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_interrupted_download_is_gone_on_with(tmp_path: Path, server: ModelServer, known: bool) -> None:
+    url = server.serve("/m", DATA)
+    checksum = sum_of(DATA) if known else None
+    sent = interrupted(Fetching(tmp_path), server, checksum=checksum)
+    assert 0 < sent < len(DATA)
+    again = Fetching(tmp_path)
+    again(url, checksum=checksum)
+    again.has(DATA)
+    assert server.sent < len(DATA) + MB
+    assert again.meter._bytes == len(DATA)
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path, server: ModelServer) -> None:
+    url = server.serve("/m", DATA)
+    interrupted(Fetching(tmp_path), server)
+    server.files["/m"].data, server.files["/m"].etag = OTHER, '"v2"'
+    again = Fetching(tmp_path)
+    assert again(url).checksum == sum_of(OTHER)
+    again.has(OTHER)
+
+
+def test_a_part_that_rotted_is_not_held_against_the_source(tmp_path: Path, server: ModelServer) -> None:
+    url = server.serve("/m", DATA)
+    interrupted(Fetching(tmp_path), server, checksum=sum_of(DATA))
+    again = Fetching(tmp_path)
+    (part,) = again.store.partial.glob("*.part")
+    with part.open("r+b") as file:
+        file.write(b"rotten")
+    assert again(url, checksum=sum_of(DATA)).skipped == ()
+    again.has(DATA)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\xff\xfe", b'{"source":1}'])
+def test_a_damaged_record_costs_time_only(tmp_path: Path, server: ModelServer, damage: bytes) -> None:
+    url = server.serve("/m", DATA)
+    interrupted(Fetching(tmp_path), server)
+    again = Fetching(tmp_path)
+    (record,) = again.store.partial.glob("*.json")
+    record.write_bytes(damage)
+    again(url)
+    again.has(DATA)
+
+
+def test_two_at_once_share_one_download(tmp_path: Path, server: ModelServer) -> None:
+    url = server.serve("/m", DATA, drip_seconds=0.001)
+    errors: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            Fetching(tmp_path)(url, checksum=sum_of(DATA), target=f"checkpoints/{number}.bin")
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert server.sent == len(DATA)
+    for number in range(4):
+        Fetching(tmp_path).has(DATA, f"checkpoints/{number}.bin")
+
+
+def test_a_redirect_is_asked_once_and_its_end_for_every_piece(fetch: Fetching, server: ModelServer) -> None:
+    server.serve("/cdn", DATA)
+    fetch(server.serve("/m", redirect="/cdn?signature=secret"))
+    fetch.has(DATA)
+    assert len(server.requests("/m")) == 1
+
+
+def test_an_address_that_runs_out_is_asked_for_anew(fetch: Fetching, server: ModelServer) -> None:
+    def expire(file: File, seen: Seen) -> None:
+        del seen
+        if len(server.requests("/cdn")) == 3:
+            file.refuse = [403]
+
+    fetch.policy = replace(POLICY, connections=1)
+    server.serve("/cdn", DATA, on_request=expire)
+    fetch(server.serve("/m", redirect="/cdn"))
+    fetch.has(DATA)
+    assert len(server.requests("/m")) == 2
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/m"])
+def test_redirects_that_lead_nowhere_good(fetch: Fetching, server: ModelServer, location: str) -> None:
+    assert "redirects" in fetch.refused(server.serve("/m", redirect=location))
+
+
+def test_a_full_disk_is_said_before_the_download(
+    fetch: Fetching, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fs, "free_bytes", lambda _path: 1000)
+    with pytest.raises(GovError) as caught:
+        fetch(server.serve("/m", DATA))
+    assert caught.value.code is Code.DISK_FULL
+    assert len(server.seen) == 1
+
+
+def test_what_is_in_the_store_needs_no_source(fetch: Fetching, server: ModelServer) -> None:
+    url = server.serve("/m", DATA)
+    fetch(url, checksum=sum_of(DATA))
+    del server.files["/m"]
+    got = fetch(url, checksum=sum_of(DATA), target="loras/again.bin")
+    assert (got.source, got.received) == (None, 0)
+    fetch.has(DATA, "loras/again.bin")
+
+
+def test_a_blob_that_was_written_to_is_not_given_out(fetch: Fetching, server: ModelServer) -> None:
+    url = server.serve("/m", DATA)
+    fetch(url, checksum=sum_of(DATA))
+    placed = fetch.root / "models" / "checkpoints" / "m.bin"
+    placed.chmod(0o644)
+    with placed.open("r+b") as file:
+        file.write(b"edited")
+    fetch(url, checksum=sum_of(DATA), target="loras/again.bin")
+    assert (fetch.root / "models" / "loras" / "again.bin").read_bytes() == DATA
+    assert placed.read_bytes().startswith(b"edited")
+
+
+def test_files_are_sources_and_stay_as_they_are(fetch: Fetching, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.bin"
+    mine.write_bytes(DATA)
+    for text in (str(mine), mine.as_uri(), "mine.bin"):
+        fetch(text, checksum=sum_of(DATA), target=f"checkpoints/{len(text)}.bin")
+    assert mine.stat().st_nlink == 1
+    assert mine.stat().st_mode & 0o200
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/", "nothing-here.bin"])
+def test_what_is_no_file_is_no_source(fetch: Fetching, path: str) -> None:
+    fetch.refused(path)
+
+
+def test_a_pipe_does_not_hold_the_command(fetch: Fetching, tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe.bin")
+    assert "no file" in fetch.refused("pipe.bin")
