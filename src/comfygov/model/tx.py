@@ -99,13 +99,15 @@ class Observed(Stored, frozen=True):
 
 
 class NodeMove(Stored, frozen=True):
-    """A pack on trial. `before` is the promoted commit, None when there is none; `declared` what it asks for."""
+    """A pack on trial. `before` is the promoted commit, None when there is none; `declared` what it asks for;
+    `enables` says that it was disabled: it is loaded again with the promote."""
 
     id: str
     before: str | None
     after: str
     ref: str | None = None
     declared: tuple[str, ...] = ()
+    enables: bool = False
 
 
 class CodeMove(Stored, frozen=True):

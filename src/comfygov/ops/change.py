@@ -38,7 +38,9 @@ class PackOnTrial:
 
     def move(self) -> NodeMove:
         plugin = self.plugin
-        return NodeMove(plugin.id, self.before, plugin.commit, plugin.ref, tuple(self.declared.requirements))
+        enables = plugin.promoted and not plugin.enabled
+        lines = tuple(self.declared.requirements)
+        return NodeMove(plugin.id, self.before, plugin.commit, plugin.ref, lines, enables)
 
     def tried(self) -> Plugin:
         """The pack as promote would register it."""

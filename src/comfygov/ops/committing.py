@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ops import locking, production
-from comfygov.ports import clock, clones, fs
-from comfygov.truth import audit, checkouts, commit
+from comfygov.ports import clones, fs
+from comfygov.truth import audit, checkouts, commit, rescue
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
@@ -133,15 +133,10 @@ def code_under_running(context: Context, state: State, touched: frozenset[str] =
 
 def keep_hand_edits(context: Context) -> None:
     """Truth files are written by comfygov; what a person wrote into one is kept aside before it goes."""
-    head = context.snapshots.head()
-    if head is None:
-        return
-    for name, data in context.snapshots.read(head.snapshot).truth().items():
-        path = context.home.truth_path(name)
-        if path.is_file() and not path.is_symlink() and path.read_bytes() != data:
-            kept = context.home.state / "rescued" / clock.now().replace(":", "") / name
-            fs.write_atomic(kept, path.read_bytes())
-            context.progress.warn(f"{name} was edited by hand; your version is in {context.home.relative(kept)}")
+    aside = rescue.place(context.home)
+    for name in rescue.keep_hand_edits(context.home, aside):
+        where = context.home.relative(aside / name)
+        context.progress.warn(f"{name} was edited by hand; your version is in {where}")
 
 
 def retain(context: Context, keep: frozenset[str]) -> None:

@@ -112,6 +112,10 @@ def open_home(given: str | None, command: str, progress: Progress) -> Context:
     root = find_root(given)
     refuse_source_checkout(root)
     if not is_home(root):
+        from comfygov.ops import recovering
+
+        if recovering.lost_its_config(root):
+            raise recovering.config_is_lost(root)
         raise GovError(Code.NOT_A_HOME, f"{root} is no governed home", f"gov init --path {shlex.quote(str(root))}")
     context = Context(Home(root, read_config(root / "config.toml")), command, progress)
     refuse_links(context.home)
@@ -173,8 +177,11 @@ def note_promotion(context: Context) -> None:
     meta = context.snapshots.meta(head.snapshot) if head else None
     if meta is None or meta.kind != "promote_post" or meta.txid is None:
         return
+    if not context.transactions.exists(meta.txid):
+        return  # it was lost, or moved aside because it could not be read
     tx = context.transactions.load(meta.txid)
-    if tx.status == "promoted":
+    plan = tx.promotion_plan
+    if tx.status == "promoted" or plan is None or plan.generation != meta.generation:
         return
     pre = [m.id for m in context.snapshots.metas() if m.kind == "promote_pre" and m.txid == meta.txid]
     promotion = Promotion("promoted", meta.reason, meta.approved_by, (), pre[-1] if pre else None, meta.id)

@@ -10,7 +10,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Head, Registry
-from comfygov.ops import claims, committing, locking, sync, trying
+from comfygov.ops import claims, committing, locking, recovering, sync, trying
 from comfygov.ops.context import Context, changing, open_home, work_directory
 from comfygov.ops.init_settings import InitRequest, as_of_time, refuse_late_changes, wanted_settings
 from comfygov.ports import clones, faults, fs
@@ -18,7 +18,7 @@ from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
-from comfygov.truth import audit, checkouts, settings
+from comfygov.truth import audit, checkouts, rescue, settings
 from comfygov.truth.home import Home, is_home, refuse_source_checkout
 from comfygov.truth.snapshots import Origin, State
 
@@ -92,6 +92,8 @@ def _take_back(root: Path, before: _Before) -> None:
 
 
 def _initialise(root: Path, request: InitRequest, command_line: str, progress: Progress) -> InitResult:
+    if recovering.lost_its_config(root):
+        recovering.write_again(root, request.comfyui_dir, progress)
     if not is_home(root):
         _refuse_foreign(root)
     if (root / "state" / "audit.jsonl").is_file() and not (root / "state" / "head.json").is_file():
@@ -262,7 +264,7 @@ def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
     commit = git.resolve(source, ref)
     if git.head(tree) != commit and git.edited(tree):
         raise GovError(Code.LOCAL_EDITS, f"{tree} has edited files", "commit or stash them (`git stash`)")
-    checkouts.bring(git, tree, source, commit, context.home.state / "rescued")
+    checkouts.bring(git, tree, source, commit, rescue.place(context.home))
     command.refuse_other_tree(tree)
     return ComfyUIPin(source.public, ref, commit)
 
@@ -276,7 +278,7 @@ def _origin(context: Context, tree: Path) -> str:
 
 
 def _declare(context: Context, request: InitRequest, pin: ComfyUIPin) -> Declaration:
-    text = (context.home.comfyui / "requirements.txt").read_text(encoding="utf-8")
+    text = context.git.show(context.home.comfyui, pin.commit, "requirements.txt") or ""
     declared = requirements.read_requirements_text(text, "requirements.txt")
     if declared.malformed:
         line = declared.malformed[0]

@@ -15,6 +15,7 @@ from comfygov.ports import git_history, uv
 from comfygov.ports.git import parse_source
 from comfygov.ports.source import without_credentials
 from comfygov.resolve import requirements, torch_backend
+from comfygov.truth import settings
 
 
 class InitRequest(msgspec.Struct, frozen=True):
@@ -142,6 +143,11 @@ def _link_place(request: InitRequest) -> str:
             f"{place} is an environment already; comfygov keeps its own beside it",
             "leave --venv out, or name a path that is not there yet",
         )
+    if place.is_symlink() and not place.resolve().is_relative_to(request.root.absolute().resolve()):
+        raise GovError(
+            Code.ALREADY_EXISTS, f"{place} is a link of somebody else's, to {place.resolve()}", "name another --venv"
+        )
+    settings.refuse_own_place("--venv", request.root.absolute(), place)
     return str(given)
 
 

@@ -19,6 +19,7 @@ from comfygov.ports import clock, clones, faults, fs
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import alternatives
+from comfygov.truth import rescue
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
@@ -123,6 +124,10 @@ def _register(context: Context, plugin: Plugin, declared: Declared) -> AddResult
 
 def _refuse_known(registry: Registry, node_id: str) -> None:
     group = group_of(node_id)
+    if node_id.lower() in (change.COMFYUI.lower(), change.PACKAGES):
+        raise GovError(
+            Code.BAD_ID, f"`{node_id}` is what records call something else than a pack", "give another with --id"
+        )
     for plugin in registry.plugins:
         if plugin.id == node_id:
             raise GovError(
@@ -287,7 +292,7 @@ def _purge(context: Context, plugin: Plugin) -> str:
     if not _holds_own_work(context.git, folder, recorded_source(plugin.source)):
         fs.remove_tree(folder)
         return ""
-    kept = context.home.state / "rescued" / f"{clock.now().replace(':', '')}-{plugin.id}"
+    kept = rescue.place(context.home, f"-{plugin.id}")
     fs.move_tree(folder, kept)
     return context.home.relative(kept)
 

@@ -172,9 +172,11 @@ def _launch(
 
 
 def _pack_arguments(context: Context, packs: Sequence[str]) -> list[str]:
-    """Exactly the enabled packs, unless policy lets unmanaged folders load too."""
+    """Exactly the enabled packs, and the unmanaged folders where policy lets them load too."""
     if context.config.policy.unmanaged_nodes == "allow":
-        return []
+        from comfygov.ops.sync import unmanaged
+
+        packs = [*packs, *unmanaged(context, context.head_state())]
     return ["--disable-all-custom-nodes", *(["--whitelist-custom-nodes", *packs] if packs else [])]
 
 

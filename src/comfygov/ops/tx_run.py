@@ -35,7 +35,8 @@ def run(context: Context, request: TxRequest) -> Transaction:
         change = planning.plan(context, base, request)
     fresh = _record(context, "", head.snapshot, base, change)
     fresh = msgspec.structs.replace(fresh, timeout_seconds=request.timeout_seconds)
-    tx = context.transactions.create(fresh, lambda txid: _logs(context, txid))
+    known = [meta.txid or "" for meta in context.snapshots.metas()]
+    tx = context.transactions.create(fresh, lambda txid: _logs(context, txid), known)
     faults.point("trial.opened")
     return execute(Trial(context, stages, base, change, tx, request.timeout_seconds, TRIED))
 

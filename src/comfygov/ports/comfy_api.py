@@ -22,6 +22,7 @@ class ComfyApi:
     def __init__(self, host: str, port: int, timeout_seconds: float = 30.0) -> None:
         import urllib3
 
+        self.port = port
         self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         timeout = urllib3.Timeout(connect=2.0, read=timeout_seconds)
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)

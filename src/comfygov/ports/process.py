@@ -175,6 +175,21 @@ class Service:
         except subprocess.TimeoutExpired:
             return None
 
+    def listens(self, port: int) -> bool:
+        """True when one of its processes holds the TCP port; also where the system does not let one look."""
+        import psutil
+
+        for member in members(self.pid, self.run_id, self.started):
+            try:
+                held = psutil.Process(member).net_connections("tcp")
+            except psutil.AccessDenied:
+                return True
+            except psutil.NoSuchProcess:
+                continue
+            if any(entry.status == psutil.CONN_LISTEN and entry.laddr.port == port for entry in held):
+                return True
+        return False
+
     def stop(self, first_signal: int, grace_seconds: float) -> int:
         """End the whole tree: `first_signal`, then SIGKILL after the grace. Returns the exit code."""
         end_tree(self.pid, self.run_id, first_signal, grace_seconds, reap=self.child.poll, since=self.started)

@@ -153,7 +153,7 @@ def wait_until_ready(api: ComfyApi, service: process.Service, timeout_seconds: f
         ended = service.exit_code()
         if ended is not None:
             raise _ended(ended, log)
-        if api.alive():
+        if api.alive() and service.listens(api.port):  # who answers may be another program on that port
             return time.monotonic() - started
         if time.monotonic() - started > timeout_seconds:
             raise BootFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.state import AuditEntry, Head, Pending
 from comfygov.ports import clock, faults, fs, identity
 from comfygov.ports.git import Git, recorded_source
-from comfygov.truth import audit, checkouts, store
+from comfygov.truth import audit, checkouts, rescue, store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,13 +183,14 @@ def materialise(home: Home, git: Git, state: State, other: State | None = None) 
     user's were kept aside, if any were.
     """
     with fs.explained(home.root):
+        aside = rescue.place(home)
+        rescue.keep_hand_edits(home, aside)
         for name, data in state.truth().items():
             fs.write_if_changed(home.truth_path(name), data)
-        rescue = home.state / "rescued" / clock.now().replace(":", "")
         ends = checkouts.targets(home, other) if other else ()
         others = {checkout: commit_id for _, checkout, _, commit_id in ends}
         moved = [
-            checkouts.bring(git, checkout, recorded_source(source), commit_id, rescue, others.get(checkout))
+            checkouts.bring(git, checkout, recorded_source(source), commit_id, aside, others.get(checkout))
             for _, checkout, source, commit_id in checkouts.targets(home, state)
         ]
         if any(moved):
@@ -197,7 +199,7 @@ def materialise(home: Home, git: Git, state: State, other: State | None = None) 
         if home.production_link != home.activate_link:
             fs.flip_link(home.activate_link, _link_text(home.activate_link, home.production_link))
         write_model_paths(home)
-    return rescue if rescue.is_dir() else None
+    return aside if aside.is_dir() else None
 
 
 def _link_text(link: Path, target: Path) -> str:
@@ -224,6 +226,8 @@ def model_paths_text(name: str, models: Path, *, is_default: bool) -> str:
 
 
 def write_model_paths(home: Home) -> None:
+    """ComfyUI does without folders that are not there: a models disk may be read-only, or not mounted."""
     for name in MODEL_FOLDERS:
-        (home.models / name).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            (home.models / name).mkdir(parents=True, exist_ok=True)
     fs.write_if_changed(home.model_paths_file, model_paths_text("comfygov", home.models, is_default=True).encode())

@@ -45,6 +45,7 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
 
 
 def _check_values(path: Path, config: Config) -> Config:
+    _refuse_bad_places(path, config)
     if config.rollback.snapshot_retention < 1:
         raise GovError(Code.BAD_CONFIG, f"{path}: `snapshot_retention` must be at least 1", "the default is 50")
     for address in (config.python.index_url, *config.python.find_links):
@@ -57,6 +58,40 @@ def _check_values(path: Path, config: Config) -> Config:
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
     return config
+
+
+_OWN = ("state", "snapshots", "lockfiles", ".venvs", ".venv-candidate", "ComfyUI", "models", "config.toml")
+_OWN_FILES = ("pyproject.toml", "uv.lock", "extra_model_paths.yaml")
+
+
+def refuse_own_place(what: str, root: Path, place: Path) -> None:
+    """The link to production's environment must not stand where a home keeps something else."""
+    if place == root or (place.is_relative_to(root) and place.relative_to(root).parts[0] in (*_OWN, *_OWN_FILES)):
+        raise GovError(
+            Code.USAGE, f"{what} {place} is where the home keeps something else", "name a path that is not there yet"
+        )
+
+
+def _refuse_bad_places(path: Path, config: Config) -> None:
+    from pathlib import Path
+
+    root = path.parent.absolute()
+    refuse_own_place(f"{path}: `prod_env`", root, root / Path(config.runtime.prod_env).expanduser())
+    candidates = Path(config.runtime.candidate_root)
+    if (
+        candidates.is_absolute()
+        or ".." in candidates.parts
+        or not candidates.parts
+        or candidates.parts[0] in _NOT_CANDIDATES
+    ):
+        raise GovError(
+            Code.BAD_CONFIG,
+            f"{path}: `candidate_root` must be a folder of its own below the home",
+            "the default is .venv-candidate",
+        )
+
+
+_NOT_CANDIDATES = tuple(name for name in (*_OWN, *_OWN_FILES) if name != ".venv-candidate")
 
 
 def _unknown(path: Path, shown: str, name: str, known: list[str]) -> GovError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfygov.truth.home import Home
+
+
+_ID = re.compile(r"[0-9]+-[a-z_]+")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Snapshots:
     def ids(self) -> list[str]:
         """All of them, oldest first."""
         try:
-            names = [name for name in os.listdir(self._home.snapshots) if name[:1].isdigit()]
+            names = [name for name in os.listdir(self._home.snapshots) if _ID.fullmatch(name)]
         except FileNotFoundError:
             return []
         return sorted(names, key=lambda name: int(name.split("-")[0]))
@@ -104,7 +109,7 @@ class Snapshots:
         known = self.ids()
         if text in known:
             return text
-        if text.isdigit():
+        if text.isascii() and text.isdigit():
             matches = [name for name in known if int(name.split("-")[0]) == int(text)]
         else:
             matches = [name for name in known if text and name.startswith(text)]
@@ -184,7 +189,7 @@ class Snapshots:
             raise GovError(
                 Code.HOME_DAMAGED,
                 f"{self._home.root} was never finished: it has no head",
-                f"gov init --path {self._home.root}",
+                f"gov init --path {shlex.quote(str(self._home.root))}",
             )
         return head
 

@@ -15,7 +15,7 @@ from comfygov.ports import fs
 from comfygov.truth import store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from comfygov.truth.home import Home
 
@@ -30,10 +30,12 @@ class Transactions:
     def _path(self, txid: str) -> Path:
         return self._directory / f"{txid}.json"
 
-    def create(self, tx: Transaction, logs_of: Callable[[str], Logs]) -> Transaction:
-        """Write `tx` as a new record under a txid of its own. No lock is needed."""
+    def create(self, tx: Transaction, logs_of: Callable[[str], Logs], known: Iterable[str]) -> Transaction:
+        """Write `tx` as a new record under a txid of its own, which is none of `known` either: a record may
+        have been lost or moved aside. No lock is needed."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        number = max((int(name[2:-5]) for name in os.listdir(self._directory) if _is_record(name)), default=0)
+        given = (re.match(r"tx(\d+)", name) for name in (*os.listdir(self._directory), *known))
+        number = max((int(found[1]) for found in given if found), default=0)
         while True:
             number += 1
             txid = f"tx{number:04d}"
@@ -49,9 +51,12 @@ class Transactions:
     def load(self, txid: str) -> Transaction:
         return store.load(self._path(self.resolve(txid)), Transaction)
 
+    def exists(self, txid: str) -> bool:
+        return self._path(txid).is_file()
+
     def resolve(self, text: str) -> str:
         """The txid that `text` names: itself or its number."""
-        txid = f"tx{int(text):04d}" if text.isdigit() else text
+        txid = f"tx{int(text):04d}" if text.isascii() and text.isdigit() else text
         if not re.fullmatch(r"tx\d+", txid) or not self._path(txid).is_file():
             raise GovError(Code.NOT_FOUND, f"there is no transaction `{text}`", "gov tx list")
         return txid

@@ -32,11 +32,9 @@ def what(tx: Transaction) -> Iterator[str]:
     if tx.comfyui:
         yield f"ComfyUI {short(tx.comfyui.before)} -> {tx.comfyui.ref or short(tx.comfyui.after)}"
     for move in tx.moves():
-        yield (
-            f"{move.id} {short(move.before)} -> {short(move.after)}"
-            if move.before
-            else f"{move.id} at {short(move.after)}"
-        )
+        before = f"{short(move.before)} -> " if move.before else "at "
+        after = " (disabled now; promote enables it)" if move.enables else ""
+        yield f"{move.id} {before}{short(move.after)}{after}"
     words = (("want", tx.dependencies), ("drop", tx.dropped), ("upgrade", tx.upgrades), ("pin", tx.resolution_pins))
     for word, lines in words:
         yield from (f"{word} {line}" for line in lines)
