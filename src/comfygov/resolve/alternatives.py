@@ -37,13 +37,14 @@ def overlapping(locked: Collection[str]) -> Iterator[tuple[str, ...]]:
 def chosen(there: Sequence[str], keep: Sequence[str], production: Collection[str]) -> str:
     """Which one stays: what `policy.keep` names, else one that holds all that the others do, production's first.
 
-    `opencv-contrib-*` holds all of `opencv-python*`; the plain builds hold the same modules as each other.
+    `opencv-contrib-*` holds all of `opencv-python*`, `onnxruntime-gpu` all of `onnxruntime`; the plain builds of
+    opencv hold the same modules as each other.
     """
     family = next(names for names in FAMILIES if there[0] in names)
     named = [canonical(name) for name in keep if canonical(name) in family]
     if named:
         return named[0]
-    full = [name for name in there if "contrib" in name] or list(there)
+    full = [name for name in there if "contrib" in name or name.endswith("-gpu")] or list(there)
     return next((name for name in full if name in production), full[0])
 
 
