@@ -211,7 +211,7 @@ def test_the_envelope_agrees_with_the_exit_code(governed: Governed) -> None:
     assert (failed.exit_code, failed.envelope["ok"], failed.envelope["error"]["code"]) == (1, False, "trial_failed")
     refused = governed.gov("--json", "tx", "run", "greedy")
     assert (refused.exit_code, refused.envelope["error"]["code"]) == (4, "no_solution")
-    assert "the index has no such package" in refused.envelope["error"]["message"]
+    assert "is no package that the index has" in refused.envelope["error"]["message"]
     missing = governed.gov("--home", str(governed.home), "rollback", "77", "--json")
     assert missing.envelope["command"] == "rollback"
 

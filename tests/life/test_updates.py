@@ -44,7 +44,9 @@ def test_a_promoted_pack_goes_to_the_newest_of_what_it_follows(governed: Governe
     newest = git(pack, "rev-parse", "HEAD")
     tx = promoted(governed, "pack")
     assert (tx["kind"], tx["source_commit"]) == ("node_update", newest)
-    assert tx["nodes"] == [{"id": "pack", "before": first, "after": newest, "ref": None, "declared": []}]
+    assert tx["nodes"] == [
+        {"id": "pack", "before": first, "after": newest, "ref": None, "declared": [], "enables": False}
+    ]
     assert promoted(governed, "pack", "--ref", first)["source_commit"] == first  # and down again
     assert promoted(governed, "pack")["source_commit"] == first  # it is pinned now
 
@@ -84,7 +86,8 @@ def test_what_cannot_be_tried_is_said(governed: Governed) -> None:
     governed.gov("tx", "run", "pack", "pack2", "--ref", "main").failed(2, "--ref is for one pack", "NODE_ID@REF")
     governed.gov("tx", "run", "--dep", "a=1").failed(2, "`a=1` is not a requirement", "did you mean 'a==1'?")
     governed.gov("tx", "run", "--upgrade", "nope").failed(2, "production has no package `nope`")
-    governed.gov("tx", "run", "--drop", "nope").failed(2, "production has no package `nope`")
+    governed.gov("tx", "run", "--drop", "nope").failed(2, "you asked for no package `nope`")
+    governed.gov("tx", "run", "--upgrade", "basis>=9").failed(2, "takes the name of a package")
     governed.gov("tx", "run", "--comfyui", "no-such-branch").failed(2, "no branch, tag or commit `no-such-branch`")
 
 
@@ -193,8 +196,53 @@ def test_torch_moves_only_as_a_family_that_fits(governed: Governed) -> None:
     assert gate(tx, "torch_family")["verdict"] == "pass"
     moved = {(entry["name"], entry["after"]) for entry in tx["core_impact"]["changed"]}
     assert moved == {("torch", "2.10.0"), ("torchvision", "0.25.0"), ("torchaudio", "2.10.0")}
-    upgraded = tried(governed, "--upgrade", "torch", "--upgrade", "torchvision")
-    assert gate(upgraded, "torch_family")["verdict"] == "pass"
+    newest = {("torch", "2.12.0"), ("torchvision", "0.27.0"), ("torchaudio", "2.12.0")}
+    for wish in (("--upgrade", "torch"), ("--dep", "torch==2.12.0"), ("--dep", "torchaudio==2.12.0")):
+        moving = tried(governed, *wish)
+        assert gate(moving, "torch_family")["verdict"] == "pass"
+        assert {(entry["name"], entry["after"]) for entry in moving["core_impact"]["changed"]} == newest
+
+
+def test_a_core_package_that_need_not_move_stays_though_another_must(governed: Governed) -> None:
+    for version in ("1.0", "2.0"):
+        governed.wheel("numpy", version)
+        governed.wheel("xformers", version)
+    promoted_core(governed, "--dep", "numpy==1.0", "--dep", "xformers==1.0")
+    promoted_core(governed, "--dep", "numpy", "--dep", "xformers")
+    governed.wheel("aaa", "1.0")
+    governed.wheel("aaa", "2.0", ("xformers>=2",))
+    governed.gov("node", "add", str(governed.pack("pack", "numpy>=2\naaa\n"))).ok()
+    tx = tried(governed, "pack")
+    assert tx["core_impact"]["changed"] == [{"name": "numpy", "before": "1.0", "after": "2.0"}]
+
+
+def test_a_removal_moves_nothing_that_stays(governed: Governed) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        governed.wheel("thing", version)
+    governed.promote_pack("old", "thing>=2\n")
+    governed.gov("node", "add", str(governed.pack("new", "thing<2\n"))).ok()
+    governed.gov("tx", "run", "new").failed(4)
+    governed.gov("resolve", "2", "--override", "thing==1.0", "--reason", "r").ok()
+    governed.gov("tx", "promote", "2").ok()
+    removed = governed.gov("node", "remove", "new").ok()
+    assert "`gov tx run --drop thing` tries that" in removed.stderr
+    assert "thing-1.0" in governed.installed()
+    promoted(governed, "--drop", "thing")
+    assert "thing-3.0" in governed.installed()
+
+
+def test_a_version_that_production_forces_is_said_when_it_goes_against_a_pack(governed: Governed) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        governed.wheel("thing", version)
+    governed.promote_pack("old", "thing>=2\n")
+    governed.gov("node", "add", str(governed.pack("new", "thing<2\n"))).ok()
+    governed.gov("tx", "run", "new").failed(4)
+    governed.gov("resolve", "2", "--override", "thing==1.0", "--reason", "r").ok()
+    governed.gov("tx", "promote", "2").ok()
+    governed.gov("node", "add", str(governed.pack("third", "thing>=3\n"))).ok()
+    assert gate(tried(governed, "third"), "overrides")["evidence"] == [
+        "thing==1.0 is forced since tx0002 (r), against: thing>=3"
+    ]
 
 
 # -- packages that overwrite each other ------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("txid")
 @click.option("--pin", "pins", multiple=True, metavar="P==V", help="Hold a package at a version (repeated).")
 @click.option("--override", "overrides", multiple=True, metavar="P==V", help="Force a version for all (repeated).")
+@click.option("--unpin", "unpinned", multiple=True, metavar="PACKAGE", help="Take back a pin or a forced version.")
 @click.option("--suggest", "suggesting", is_flag=True, help="Show what would work and what it costs; change nothing.")
 @reason_option
 @timeout_option("Seconds that ComfyUI has to become ready.")
@@ -28,6 +29,7 @@ def resolve(
     txid: str,
     pins: tuple[str, ...],
     overrides: tuple[str, ...],
+    unpinned: tuple[str, ...],
     suggesting: bool,
     reason: str,
     timeout: float | None,
@@ -42,12 +44,12 @@ def resolve(
 
     context = open_context(options)
     if suggesting:
-        if pins or overrides:
+        if pins or overrides or unpinned:
             raise GovError(Code.USAGE, "--suggest changes nothing, so it takes no pins", "leave one of them out")
         return _suggest(options, context, txid)
-    if not pins and not overrides:
+    if not pins and not overrides and not unpinned:
         pins = _ask(options, open_transaction(context, txid).txid)
-    request = ResolveRequest(txid, pins, overrides, reason, timeout)
+    request = ResolveRequest(txid, pins, overrides, unpinned, reason, timeout)
     return show_trial(options, context, try_again(context, request))
 
 
@@ -78,7 +80,7 @@ def _ask(options: Options, txid: str) -> tuple[str, ...]:
         try:
             refuse_no_pin(line)
         except GovError as error:
-            if not sys.stdin.isatty():
+            if not (sys.stdin and sys.stdin.isatty()):
                 raise
             output.say(f"{error.message}: {error.hint}")
             continue
@@ -87,7 +89,7 @@ def _ask(options: Options, txid: str) -> tuple[str, ...]:
 
 
 def _next_line() -> str:
-    if sys.stdin.isatty():
+    if sys.stdin and sys.stdin.isatty():
         said: str = click.prompt("package==version (empty line ends)", default="", show_default=False, err=True)
         return said.strip()
-    return sys.stdin.readline().strip()
+    return sys.stdin.readline().strip() if sys.stdin else ""

@@ -102,11 +102,11 @@ class Change:
     def rejected(self) -> tuple[Rejected, ...]:
         return tuple(line for declared in self.everything_declared() for line in declared.rejected)
 
-    def malformed(self) -> tuple[Rejected, ...]:
-        """The lines that no resolver can read and that no pin stands in for."""
-        pinned = {
-            requirements.package_of(text) for text in (*self.pins, *(entry.requirement for entry in self.overrides))
-        }
+    def malformed(self, base: Declaration) -> tuple[Rejected, ...]:
+        """The lines that no resolver can read and that no pin, new or of `base`, stands in for."""
+        forced = (entry.requirement for entry in self.overrides)
+        known = (entry.requirement for entry in base.resolutions)
+        pinned = {requirements.package_of(text) for text in (*self.pins, *forced, *known)}
         lines = (line for declared in self.everything_declared() for line in declared.malformed)
         return tuple(line for line in lines if requirements.name_at_start(line.text) not in pinned)
 
@@ -135,7 +135,7 @@ class Change:
             base,
             comfyui=self.comfyui.pin if self.comfyui else base.comfyui,
             groups={name: lines for name, lines in groups.items() if lines or name != locking.EXTRA_GROUP},
-            resolutions=self._resolutions(base, txid, gone),
+            resolutions=self._resolutions(base, txid, {requirements.package_of(text) for text in self.dropped}),
         )
 
     def _resolutions(self, base: Declaration, txid: str, gone: set[str]) -> tuple[Resolution, ...]:
@@ -146,6 +146,7 @@ class Change:
             Resolution(entry.requirement, forced=True, reason=entry.reason, txid=txid, owners=owners)
             for entry in self.overrides
         ]
+        new = [_with_owners_of(base, entry) for entry in new]
         replaced = gone | {requirements.package_of(entry.requirement) for entry in new}
         kept = [entry for entry in base.resolutions if requirements.package_of(entry.requirement) not in replaced]
         return tuple(sorted([*kept, *new], key=lambda entry: (entry.requirement, entry.forced)))
@@ -163,11 +164,22 @@ def command_of(tx: Transaction, refs: dict[str, str] | None = None) -> str:
     return shlex.join(words)
 
 
-def without_owner(resolutions: Iterable[Resolution], node_id: str) -> tuple[Resolution, ...]:
-    """`resolutions` after a pack went: those that were there for it alone go too."""
+def _with_owners_of(base: Declaration, new: Resolution) -> Resolution:
+    """Who needed the package resolved before needs it still."""
+    same = [entry for entry in base.resolutions if _is_about(entry, new)]
+    owners = dict.fromkeys([*new.owners, *(owner for entry in same for owner in entry.owners)])
+    return msgspec.structs.replace(new, owners=tuple(owners))
+
+
+def _is_about(one: Resolution, other: Resolution) -> bool:
+    return requirements.package_of(one.requirement) == requirements.package_of(other.requirement)
+
+
+def without_owner(resolutions: Iterable[Resolution], node_id: str, *, keep: bool = False) -> tuple[Resolution, ...]:
+    """`resolutions` after a pack went: those that were there for it alone go too, or, with `keep`, are the person's."""
     kept = []
     for entry in resolutions:
         owners = tuple(name for name in entry.owners if name != node_id)
-        if owners or not entry.owners:
-            kept.append(msgspec.structs.replace(entry, owners=owners))
+        if owners or keep or not entry.owners:
+            kept.append(msgspec.structs.replace(entry, owners=owners or (PACKAGES,)))
     return tuple(kept)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from comfygov.envs.generation import Generations
     from comfygov.model.config import Config
+    from comfygov.model.tx import Transaction
     from comfygov.ports.git import Git
     from comfygov.ports.progress import Progress
     from comfygov.ports.uv import Interpreter, Uv
@@ -162,13 +163,19 @@ def _close_dead_transactions(context: Context) -> None:
         context.transactions.save(
             msgspec.structs.replace(
                 tx,
-                status="failed",
+                status="needs_resolution" if tx.conflict_report else "failed",
                 ended_at=clock.now(),
                 error="its process ended before the trial did",
                 candidate_env=None,
             )
         )
         context.progress.note(f"transaction {tx.txid} is marked as failed: its process had ended")
+
+
+def approved_lines(tx: Transaction) -> tuple[str, ...]:
+    """What a promote with an approval approves: core packages that move, and versions that are forced."""
+    forced = [f"{entry.requirement} is forced: {entry.reason}" for entry in tx.overrides]
+    return (*tx.core_impact.lines(), *forced)
 
 
 def note_promotion(context: Context) -> None:
@@ -184,7 +191,8 @@ def note_promotion(context: Context) -> None:
     if tx.status == "promoted" or plan is None or plan.generation != meta.generation:
         return
     pre = [m.id for m in context.snapshots.metas() if m.kind == "promote_pre" and m.txid == meta.txid]
-    promotion = Promotion("promoted", meta.reason, meta.approved_by, (), pre[-1] if pre else None, meta.id)
+    approved = approved_lines(tx) if meta.approved_by else ()
+    promotion = Promotion("promoted", meta.reason, meta.approved_by, approved, pre[-1] if pre else None, meta.id)
     context.transactions.save(msgspec.structs.replace(tx, status="promoted", promotion=promotion, candidate_env=None))
     discard_work(context, tx.txid)
 

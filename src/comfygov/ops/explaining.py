@@ -28,14 +28,20 @@ if TYPE_CHECKING:
 # A minimal set of k among n lines takes about k * log(n) rounds; this is far beyond what real ones take.
 MAX_CALLS = 120
 SETTINGS = "your settings"
-_SUBJECTS = {"overrides": "a pin of `gov resolve`", "comfyui": "ComfyUI", "comfyui-extra": "you (--require, --dep)"}
+PINS = "overrides"
+_SUBJECTS = {
+    conflict.CONSTRAINTS: SETTINGS,
+    PINS: "a pin of `gov resolve`",
+    "comfyui": "ComfyUI",
+    "comfyui-extra": "you (--require, --dep)",
+}
 
 
 class Resolver:
     """Asks uv whether lines hold together. Answers are remembered; it is called from several threads."""
 
-    def __init__(self, context: Context, work: Path, declared: Declaration, near: bytes) -> None:
-        self._context, self._work, self._declared, self._near = context, work, declared, near
+    def __init__(self, context: Context, work: Path, declared: Declaration, base: State) -> None:
+        self._context, self._work, self.declared, self.base = context, work, declared, base
         self._numbers = itertools.count(1)
         self._answers: dict[frozenset[Line], str] = {}
 
@@ -57,12 +63,16 @@ class Resolver:
         for line in lines:
             groups.setdefault(line.group, []).append(line.text)
         constraints = tuple(groups.pop(conflict.CONSTRAINTS, ()))
+        forced = tuple(entry for entry in self.declared.resolutions if entry.forced)
         asked = msgspec.structs.replace(
-            self._declared, groups={name: tuple(texts) for name, texts in groups.items()}, constraints=constraints
+            self.declared,
+            groups={name: tuple(texts) for name, texts in groups.items()},
+            constraints=constraints,
+            resolutions=forced,  # pins are lines like others: in the group that they are locked as
         )
         directory = self._work / f"probe-{next(self._numbers)}"
         try:
-            locking.lock(self._context, directory, asked, self._near)
+            locking.lock(self._context, directory, asked, self.base.uv_lock)
         except locking.NoSolution as no:
             return no.uv_text
         finally:
@@ -89,7 +99,7 @@ def explain(
 ) -> ConflictReport:
     """The report of a lock that failed; what the resolver could not confirm is said to be unconfirmed."""
     started = time.monotonic()
-    resolver = Resolver(context, work, declared, base.uv_lock)
+    resolver = Resolver(context, work, declared, base)
     asked = _with_pins(declared)
     try:
         lines, verified = _minimal(resolver, problem.uv_text, asked), True
@@ -110,7 +120,7 @@ def explain(
 def _with_pins(declared: Declaration) -> Declaration:
     """Pins of `gov resolve` as the group that they are locked as, so that they can be at fault too."""
     pins = tuple(entry.requirement for entry in declared.resolutions if not entry.forced)
-    return msgspec.structs.replace(declared, groups={**declared.groups, **({"overrides": pins} if pins else {})})
+    return msgspec.structs.replace(declared, groups={**declared.groups, **({PINS: pins} if pins else {})})
 
 
 def _minimal(resolver: Resolver, uv_text: str, declared: Declaration) -> list[Line]:
@@ -125,14 +135,14 @@ def _minimal(resolver: Resolver, uv_text: str, declared: Declaration) -> list[Li
 
 def _describe(context: Context, base: State, change: Change, lines: Sequence[Line], words: str) -> ConflictReport:
     lock = lockfile.read(base.uv_lock.decode())
-    package = conflict.contested(words, lines)
+    package = conflict.contested(words, lines) if len(lines) > 1 else conflict.blamed(words, lines)
     version = lock.versions.get(package, "")
     form = conflict.form_of(words, lines, context.config.policy.core_packages)
     sides = tuple(_side(context, base, change, line, package, version) for line in lines)
     return ConflictReport(
         txid="",
         form=form,
-        summary=_summary(form, sides, package, words),
+        summary=_summary(form, sides, package, words) + _as_of(context, form),
         sides=sides,
         package=package,
         production_version=version,
@@ -167,18 +177,20 @@ def _subject(context: Context, base: State, change: Change, line: Line) -> tuple
 
 def _dependents(base: State, lock: lockfile.Locked, package: str, lines: Sequence[Line]) -> list[str]:
     """Who else in production depends on the package: other packages, and lines that are no side of this."""
-    sides = {(line.group, line.text) for line in lines}
+    sides = {line.group for line in lines if line.package == package}
     asking = [
-        _called(base, group)
+        called(base, None, group)
         for group, texts in sorted(base.declared.groups.items())
         for text in texts
-        if requirements.package_of(text) == package and (group, text) not in sides
+        if requirements.package_of(text) == package and group not in sides
     ]
     return list(dict.fromkeys([*asking, *lock.dependents_of(package)]))
 
 
-def _called(base: State, group: str) -> str:
-    plugin = next((known for known in base.registry.plugins if known.group == group), None)
+def called(base: State, change: Change | None, group: str) -> str:
+    """Whose lines a group holds."""
+    packs = [*(pack.plugin for pack in change.packs), *base.registry.plugins] if change else base.registry.plugins
+    plugin = next((known for known in packs if known.group == group), None)
     return plugin.id if plugin else _SUBJECTS.get(group, group)
 
 
@@ -189,17 +201,24 @@ def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str)
     about = package or "packages"
     if not sides:
         return "no environment holds all requirements (the resolver's words are below)"
+    through = package and package not in {requirements.package_of(side.line) for side in sides}
+    what = f"{lines}, which needs {package}, and that" if through else f"{lines}, and that"
     sentences = {
         "two_packs": f"{names} want different versions of {about}",
         "comfyui": f"{names} want different versions of {about}",
         "core_packages": f"{names}: {about} is held by your settings, and the change needs another",
         "own_wishes": f"{names} exclude each other about {about}",
-        "requires_python": f"{names} asks for {lines}, which needs another Python than this home has",
-        "missing_package": f"{names} asks for {lines}: the index has no such package",
-        "missing_version": f"{names} asks for {lines}: the index has no such version",
-        "no_wheel": f"{names} asks for {lines}, which has no wheel for this platform{_from_source(words)}",
+        "requires_python": f"{names} asks for {what} needs another Python than this home has",
+        "missing_package": f"{names} asks for {what} is no package that the index has",
+        "missing_version": f"{names} asks for {what} is no version that the index has",
+        "no_wheel": f"{names} asks for {what} has no wheel for this platform{_from_source(words)}",
     }
     return sentences.get(form, f"{lines} of {names} cannot be satisfied")
+
+
+def _as_of(context: Context, form: str) -> str:
+    seen = context.config.python.exclude_newer
+    return f" (the index is seen as of {seen})" if seen and form.startswith("missing") else ""
 
 
 def _from_source(words: str) -> str:

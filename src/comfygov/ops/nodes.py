@@ -18,12 +18,13 @@ from comfygov.ops.context import changing, work_directory
 from comfygov.ports import clock, clones, faults, fs
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
-from comfygov.resolve import alternatives
+from comfygov.resolve import alternatives, requirements
+from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import rescue
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import Baseline, Registry
+    from comfygov.model.state import Baseline, Declaration, Registry
     from comfygov.ops.context import Context
     from comfygov.ports.git import Git, Source
     from comfygov.resolve.requirements import Declared
@@ -257,10 +258,9 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
     work = work_directory(context, f"remove-{plugin.id}")
     try:
         with stages.stage("lock"):
-            left = change.without_owner(state.declared.resolutions, plugin.id)
-            declared = msgspec.structs.replace(state.declared, groups=groups, resolutions=left)
+            declared = msgspec.structs.replace(state.declared, groups=groups)
             declared = alternatives.undone(declared, context.config.python.exclude)
-            settled = settling.settle(context, work, declared, state.uv_lock, settling.Wishes())
+            settled = _settled_without(context, work, declared, state, plugin.id)
         generation = locking.identify(context, work, settled.uv_lock)
         with stages.stage("environment"):
             context.generations.build(work, generation, context.interpreter, state.generation)
@@ -268,6 +268,40 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
         fs.remove_tree(work)
     without = dataclasses.replace(state, registry=registry, baseline=baseline)
     return without.relocked(settled.pyproject, settled.uv_lock, generation)
+
+
+def _settled_without(
+    context: Context, work: Path, declared: Declaration, state: State, node_id: str
+) -> settling.Settled:
+    """The lock without the pack. Pins and forced versions that were there for it go too, unless what is left would
+    move then: a removal only takes away, and nobody has tried anything else."""
+    owned = change.without_owner(declared.resolutions, node_id)
+    wishes = settling.Wishes()
+    if owned != declared.resolutions:
+        bare = msgspec.structs.replace(declared, resolutions=owned)
+        try:
+            settled = settling.settle(context, work, bare, state.uv_lock, wishes)
+        except locking.NoSolution:
+            settled = None
+        if settled is not None and not _moves(state, settled):
+            return settled
+        kept = [
+            entry.requirement for entry in declared.resolutions if entry not in owned and entry.owners == (node_id,)
+        ]
+        for requirement in kept:
+            name = requirements.package_of(requirement)
+            context.progress.warn(
+                f"{requirement} was there for {node_id} and stays: without it other versions would move, untried; "
+                f"`gov tx run --drop {name}` tries that"
+            )
+        owned = change.without_owner(declared.resolutions, node_id, keep=True)
+    declared = msgspec.structs.replace(declared, resolutions=owned)
+    return settling.settle(context, work, declared, state.uv_lock, wishes)
+
+
+def _moves(state: State, settled: settling.Settled) -> bool:
+    before, after = locked_versions(state.uv_lock.decode()), settled.versions
+    return any(before.get(name, version) != version for name, version in after.items())
 
 
 def _baseline_without(baseline: Baseline, name: str) -> Baseline:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
+from comfygov.model.names import PROJECT_NAME, canonical
 from comfygov.model.state import ComfyUIPin
+from comfygov.ops import locking
 from comfygov.ops.change import Change, ComfyUIOnTrial, PackOnTrial
 from comfygov.ports import clones
 from comfygov.ports.git import recorded_source
 from comfygov.resolve import requirements
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from comfygov.model.state import Plugin
     from comfygov.model.tx import Override, Transaction
     from comfygov.ops.context import Context
@@ -95,13 +99,27 @@ def _refuse_bad_lines(base: State, request: TxRequest) -> None:
             likely = requirements.suggestion(text)
             hint = f"did you mean '{likely}'?" if likely else "for example --dep 'einops>=0.8'"
             raise GovError(Code.USAGE, f"`{text}` is not a requirement", hint)
-    asked = {requirements.package_of(line) for lines in base.declared.groups.values() for line in lines}
-    asked |= {requirements.package_of(entry.requirement) for entry in base.declared.resolutions}
-    locked = requirements.locked_names(base.uv_lock.decode())
-    for option, names, known in (("--upgrade", request.upgrades, locked), ("--drop", request.dropped, asked)):
-        for name in names:
-            if requirements.package_of(name) not in known and name != "*":
-                raise GovError(Code.NOT_FOUND, f"{option}: production has no package `{name}`", "gov outdated")
+        if requirements.package_of(text) == PROJECT_NAME:
+            raise GovError(Code.USAGE, f"`{text}` is what this home calls itself", "name another package")
+    for name in request.upgrades:
+        known = requirements.locked_names(base.uv_lock.decode()) - {PROJECT_NAME}
+        _refuse_unknown("--upgrade", name, known | {"*"}, "production has no package", "gov outdated")
+    for name in request.dropped:
+        yours = {
+            *base.declared.groups.get(locking.EXTRA_GROUP, ()),
+            *(e.requirement for e in base.declared.resolutions),
+        }
+        known = frozenset(map(requirements.package_of, yours))
+        _refuse_unknown("--drop", name, known, "you asked for no package", "gov tx run --drop NAME")
+
+
+def _refuse_unknown(option: str, name: str, known: Collection[str], problem: str, hint: str) -> None:
+    if name in known:
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise GovError(Code.USAGE, f"{option} takes the name of a package, not `{name}`", "--dep takes versions")
+    if canonical(name) not in known:
+        raise GovError(Code.NOT_FOUND, f"{option}: {problem} `{name}`", hint)
 
 
 def unknown_node(context: Context, node_id: str) -> GovError:
@@ -165,7 +183,12 @@ def read_declared(context: Context, plugin: Plugin) -> Declared:
 
 def _comfyui(context: Context, base: State, ref: str) -> ComfyUIOnTrial:
     pin = base.declared.comfyui
-    commit = newest(context, pin.repo, ref)
+    try:
+        commit = newest(context, pin.repo, ref)
+    except GovError as error:
+        if error.code is Code.REF_NOT_FOUND:
+            error.hint = error.hint if error.hint.startswith("near") else "gov outdated shows what there is"
+        raise
     return _comfyui_at(context, base, ComfyUIPin(pin.repo, ref, commit))
 
 

@@ -9,6 +9,8 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Override, Transaction
 from comfygov.ops import change, tx_run
+from comfygov.ops.context import changing
+from comfygov.ports import identity
 from comfygov.resolve import requirements
 
 if TYPE_CHECKING:
@@ -20,11 +22,13 @@ _OPEN = ("needs_resolution", "promote_failed", "resolved")
 
 
 class ResolveRequest(msgspec.Struct, frozen=True):
-    """`pins` and `overrides` are `package==version`; a new one for a package takes the place of an older one."""
+    """`pins` and `overrides` are `package==version`; a new one for a package takes the place of an older one.
+    Older ones stay unless their package is in `unpinned`."""
 
     txid: str
     pins: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    unpinned: tuple[str, ...] = ()
     reason: str = ""
     timeout_seconds: float | None = None
 
@@ -32,6 +36,9 @@ class ResolveRequest(msgspec.Struct, frozen=True):
 def open_transaction(context: Context, txid: str) -> Transaction:
     """The transaction, if it is one that can be resolved."""
     tx = context.transactions.load(txid)
+    if tx.status == "running" and not identity.is_same_process(tx.owner_pid, tx.owner_started):
+        with changing(context):  # closes what dead processes left
+            tx = context.transactions.load(txid)
     if tx.status not in _OPEN:
         hints = {"completed": f"gov tx promote {tx.txid}", "promoted": "gov status"}
         hint = hints.get(tx.status, change.command_of(tx))
@@ -44,17 +51,25 @@ def resolve(context: Context, request: ResolveRequest) -> Transaction:
     tx = open_transaction(context, request.txid)
     for text in (*request.pins, *request.overrides):
         refuse_no_pin(text)
-    if request.overrides and not request.reason:
+    if request.overrides and not request.reason.strip():
         raise GovError(
             Code.USAGE, "a forced version goes against what a pack asks for, and needs a reason", 'add --reason "…"'
         )
-    if not request.pins and not request.overrides:
+    if not (request.pins or request.overrides or request.unpinned):
         raise GovError(Code.USAGE, "nothing is pinned", f"gov resolve {tx.txid} --suggest shows what would work")
     forced = tuple(Override(text, request.reason) for text in request.overrides)
-    named = {requirements.package_of(text) for text in (*request.pins, *request.overrides)}
+    _refuse_unpinned(tx, request.unpinned)
+    named = {requirements.package_of(text) for text in (*request.pins, *request.overrides, *request.unpinned)}
     pins = (*_others(tx.resolution_pins, named), *request.pins)
     overrides = (*(entry for entry in tx.overrides if _package(entry) not in named), *forced)
     return tx_run.rerun(context, tx, pins=pins, overrides=overrides, timeout_seconds=request.timeout_seconds)
+
+
+def _refuse_unpinned(tx: Transaction, names: Sequence[str]) -> None:
+    pinned = {requirements.package_of(text) for text in tx.resolution_pins} | set(map(_package, tx.overrides))
+    for name in names:
+        if requirements.package_of(name) not in pinned:
+            raise GovError(Code.NOT_FOUND, f"{tx.txid} pins no package `{name}`", f"gov tx inspect {tx.txid}")
 
 
 def refuse_no_pin(text: str) -> None:

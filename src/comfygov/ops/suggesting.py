@@ -25,7 +25,7 @@ from comfygov.ops import explaining, locking, planning, resolving, settling, unr
 from comfygov.ops.context import changing
 from comfygov.ports import git_history
 from comfygov.ports.git import recorded_source
-from comfygov.resolve import requirements
+from comfygov.resolve import conflict, requirements
 from comfygov.resolve.conflict import Line
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import store
@@ -92,7 +92,7 @@ def _try_all(
         versions = _candidate_versions(context, work, base, report, change)
         bare = change.declaration(base.declared, "")
         declared = locking.with_settings(bare, context.config, context.interpreter)
-        resolver = explaining.Resolver(context, work, declared, base.uv_lock)
+        resolver = explaining.Resolver(context, work, declared, base)
         ideas = [
             *_updates_of_others(context, base, tx, report, change),
             *_older_releases(context, tx, report, change),
@@ -128,18 +128,28 @@ def _attempt(context: Context, work: Path, base: State, tx: Transaction, idea: _
     declared = msgspec.structs.replace(declared, constraints=held)
     forced = bool(idea.change.overrides)
     said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=idea.violated)
-    if idea.change.malformed():
+    if idea.change.malformed(base.declared):
         return msgspec.structs.replace(said, cost=("a line still cannot be read",))
     try:
         wishes = settling.Wishes(idea.change.upgrades, idea.change.asked_for())
         settled = settling.settle(context, work, declared, base.uv_lock, wishes)
-    except locking.NoSolution:
-        return msgspec.structs.replace(said, cost=("the resolver finds no solution for this either",))
+    except locking.NoSolution as problem:
+        return msgspec.structs.replace(said, cost=(_what_remains(context, work, base, idea, declared, problem),))
     before, after = (_freeze(versions) for versions in (locked_versions(base.uv_lock.decode()), settled.versions))
     difference = record.difference(before, after)
     core = record.only(context.config.policy.core_packages, difference)
     cost = (*idea.cost, *(f"goes against: {line}" for line in idea.violated), *_moves(difference.lines()))
     return msgspec.structs.replace(said, works=True, cost=cost, difference=difference, core_impact=core)
+
+
+def _what_remains(
+    context: Context, work: Path, base: State, idea: _Idea, declared: Declaration, problem: locking.NoSolution
+) -> str:
+    """A change may have several conflicts; who solved one is told the next."""
+    if not idea.change.overrides:
+        return "the resolver finds no solution for this either"
+    rest = explaining.explain(context, work, base, idea.change, declared, problem)
+    return f"it solves this, but not: {rest.summary}; take it, then --suggest again: {idea.command}"
 
 
 def _moves(lines: list[str]) -> list[str]:
@@ -219,20 +229,22 @@ def _older_states(context: Context, pack: PackOnTrial) -> Iterator[tuple[PackOnT
 def _candidate_versions(
     context: Context, work: Path, base: State, report: ConflictReport, change: Change
 ) -> dict[str, str]:
-    """Versions of the contested package that somebody could live with, and whose they are."""
+    """Versions of the contested package that somebody could live with -> whose they are."""
     package = report.package or _first_named(report)
     if not package:
         return {}
     found = {report.production_version: "production"} if report.production_version else {}
     free = locking.with_settings(change.declaration(base.declared, ""), context.config, context.interpreter)
-    for name, declared in (("the pack", _only_change(free, change)), ("nobody's bounds", _unbound(free, package))):
+    tries = [(f"{side.who} and all who are no side", _bound(free, package, side.line)) for side in report.sides]
+    tries += [("the pack alone", _only_change(free, change)), ("the newest there is", _bound(free, package, package))]
+    for number, (whose, declared) in enumerate(tries):
         try:
-            _, lock = locking.lock(context, work / f"free-{name.split()[0]}", declared, None)
+            _, lock = locking.lock(context, work / f"free-{number}", declared, base.uv_lock, (package,))
         except locking.NoSolution:
             continue
         version = locked_versions(lock.decode()).get(package)
         if version:
-            found.setdefault(version, name)
+            found.setdefault(version, whose)
     return found
 
 
@@ -247,10 +259,27 @@ def _only_change(declared: Declaration, change: Change) -> Declaration:
     return msgspec.structs.replace(declared, groups={**groups, locking.EXTRA_GROUP: change.dependencies})
 
 
-def _unbound(declared: Declaration, package: str) -> Declaration:
-    """`declared` as if nobody cared which version of the package it gets."""
-    free = Resolution(package, forced=True)
+def _bound(declared: Declaration, package: str, line: str) -> Declaration:
+    """`declared` as if the package were bound by `line` and by those lines about it that `line` can live with."""
+    mine = requirements.parse(line)
+    spec = str(mine.specifier) if mine and requirements.package_of(line) == package else ""
+    asked = [text for texts in declared.groups.values() for text in texts if requirements.package_of(text) == package]
+    others = [
+        found for found in map(requirements.parse, asked) if found and not _contradict(spec, str(found.specifier))
+    ]
+    bounds = ",".join(dict.fromkeys(part for part in (spec, *(str(found.specifier) for found in others)) if part))
+    free = Resolution(f"{package}{bounds if spec else ''}", forced=True)
     return msgspec.structs.replace(declared, resolutions=(*declared.resolutions, free))
+
+
+def _contradict(one: str, other: str) -> bool:
+    """True when two bounds cannot both hold, as far as the versions that they name tell."""
+    from packaging.specifiers import SpecifierSet
+
+    both = SpecifierSet(f"{one},{other}" if one and other else one or other)
+    named = [spec.version.removesuffix(".*") for spec in both]
+    near = [version for name in named for version in (name, f"{name}.1", f"{name}.post1")]
+    return bool(named) and not any(both.contains(version, prereleases=True) for version in near)
 
 
 def _loosened_settings(tx: Transaction, report: ConflictReport, change: Change) -> Iterator[_Idea]:
@@ -275,20 +304,25 @@ def _forced_versions(
     for version, whose in versions.items():
         pin = f"{package}=={version}"
         keeps = whose == "production"
-        title = f"force {pin} for all" + (", the version that production has" if keeps else f" ({whose} would take it)")
+        title = f"force {pin} for all, " + ("the version that production has" if keeps else f"for {whose}")
         yield _Idea(
             "keep_production" if keeps else "newest_that_fits",
             title,
             f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(report.summary)}",
             dataclasses.replace(change, overrides=(*change.overrides, Override(pin, report.summary))),
-            violated=tuple(_violated(report, package, pin, resolver)),
+            violated=tuple(dict.fromkeys(_violated(report, change, package, pin, resolver))),
         )
 
 
-def _violated(report: ConflictReport, package: str, pin: str, resolver: explaining.Resolver) -> Iterator[str]:
-    """The sides that cannot live with the pin: alone with it, they have no solution."""
+def _violated(
+    report: ConflictReport, change: Change, package: str, pin: str, resolver: explaining.Resolver
+) -> Iterator[str]:
+    """Who cannot live with the pin: sides that have no solution alone with it, and every other line about it."""
     for side in report.sides:
         if resolver.refusal([Line("side", side.line), Line("pin", pin)]):
             pulled = "" if requirements.package_of(side.line) == package else f", which needs another {package}"
             yield f"{side.who}: {side.line}{pulled}"
+    for line in conflict.lines_of(resolver.declared):
+        if requirements.refuses(line.text, pin):
+            yield f"{explaining.called(resolver.base, change, line.group)}: {line.text}"
     yield from (f"{line.file} line {line.line}: {line.text}" for line in report.rejected)

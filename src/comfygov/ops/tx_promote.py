@@ -11,7 +11,7 @@ from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Promotion, Transaction
 from comfygov.ops import change, committing, locking, smoke, trying, tx_run, tx_trial
-from comfygov.ops.context import changing, discard_work, note_promotion
+from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion
 from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
@@ -89,13 +89,12 @@ def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
 def _refuse_unapproved(tx: Transaction, request: PromoteRequest) -> None:
     if tx.core_impact.empty():
         return
-    if request.approve_core and request.reason:
+    if request.approve_core and request.reason.strip():
         return
-    missing = '--reason "…"' if request.approve_core else '--approve-core --reason "…"'
     raise GovError(
         Code.NEEDS_APPROVAL,
         f"{tx.txid} moves core packages, which needs your approval",
-        f"gov tx promote {tx.txid} {missing}",
+        f'gov tx promote {tx.txid} --approve-core --reason "…"',
         tuple(tx.core_impact.lines()),
     )
 
@@ -134,8 +133,7 @@ def _promote(
     _smoke(context, tx, proposed, request, stages)
     with stages.stage("commit"):
         before = Origin("promote_pre", f"before {tx.txid}", tx.txid, tx.node_id)
-        forced = [f"{entry.requirement} is forced: {entry.reason}" for entry in tx.overrides]
-        approved = (*tx.core_impact.lines(), *forced)
+        approved = approved_lines(tx)
         who = audit.actor() if approved else None
         origin = Origin("promote_post", request.reason, tx.txid, tx.node_id, who)
         done = committing.commit_state(

@@ -62,9 +62,21 @@ def rerun(
             raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
         discard_work(context, tx.txid)
         again = _record(context, tx.txid, head.snapshot, base, change)
-        fresh = context.transactions.save(msgspec.structs.replace(again, timeout_seconds=timeout))
-    outcome = RESOLVED if resolving or tx.status == "resolved" else TRIED
-    return execute(Trial(context, stages, base, change, fresh, timeout, outcome))
+        fresh = msgspec.structs.replace(again, timeout_seconds=timeout, conflict_report=tx.conflict_report)
+        context.transactions.save(fresh)
+    if not resolving and tx.status != "resolved":
+        return execute(Trial(context, stages, base, change, fresh, timeout, TRIED))
+    try:
+        return execute(Trial(context, stages, base, change, fresh, timeout, RESOLVED))
+    except BaseException:
+        _take_back(context, tx)
+        raise
+
+
+def _take_back(context: Context, tx: Transaction) -> None:
+    """A resolve that was stopped has shown nothing: its pins are not kept, the conflict is open as before."""
+    kept = msgspec.structs.replace(tx, status="needs_resolution", candidate_env=None, promotion_plan=None, gates=())
+    context.transactions.save(kept)
 
 
 def _record(context: Context, txid: str, base_id: str, base: State, change: Change) -> Transaction:

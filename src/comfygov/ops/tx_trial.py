@@ -50,7 +50,7 @@ class Trial:
     tx: Transaction
     timeout_seconds: float | None
     outcome: Outcome
-    notes: tuple[str, ...] = ()
+    notes: tuple[tuple[Verdict, str], ...] = ()
 
     @property
     def work(self) -> Path:
@@ -90,8 +90,9 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     None when the resolver says no (the record tells why). What needs no lock is made while uv waits for
     the index: the tree, and hardlinks where new packages are likely.
     """
-    if trial.change.malformed():
-        _record_conflict(trial, explaining.malformed(trial.tx.txid, trial.change.malformed()))
+    unreadable = trial.change.malformed(trial.base.declared)
+    if unreadable:
+        _record_conflict(trial, explaining.malformed(trial.tx.txid, unreadable))
         return None
     context, declared = trial.context, proposed_declaration(trial)
     registry = trial.change.registry(trial.base.registry)
@@ -216,7 +217,7 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
         local_edits=tuple(_local_edits(trial)),
         misfits=tuple(_misfits(trial)),
         overlaps=trial.notes,
-        forced=tuple(f"{entry.requirement}: {entry.reason}" for entry in trial.change.overrides),
+        forced=tuple(_forced(trial, proposed)),
     )
     before = record.freeze(trial.candidate)
     _run_install_scripts(trial, plan, evidence)
@@ -232,6 +233,16 @@ def _local_edits(trial: Trial) -> Iterator[str]:
     for name, checkout, _, _ in checkouts.targets(trial.context.home, trial.base):
         if name in loaded and trial.context.git.head(checkout) is not None:
             yield from (f"{name}: {file}" for file in trial.context.git.edited(checkout))
+
+
+def _forced(trial: Trial, proposed: State) -> Iterator[str]:
+    """Versions that this change forces, and those that production forces against what is on trial."""
+    yield from (f"{entry.requirement}: {entry.reason}" for entry in trial.change.overrides)
+    new = {entry.requirement for entry in trial.change.overrides}
+    for entry in proposed.declared.resolutions:
+        for line in trial.change.declared_lines() if entry.forced and entry.requirement not in new else ():
+            if requirements.refuses(line, entry.requirement):
+                yield f"{entry.requirement} is forced since {entry.txid} ({entry.reason}), against: {line}"
 
 
 def _run_install_scripts(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> None:

@@ -70,4 +70,4 @@ def _asked_of(declared: Declaration, names: Collection[str]) -> Iterator[str]:
         for line in lines:
             found = parse(line)
             if found and canonical(found.name) in names:
-                yield str(found.specifier)
+                yield f"{found.specifier}{f' ; {found.marker}' if found.marker else ''}"

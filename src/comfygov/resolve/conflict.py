@@ -92,12 +92,30 @@ _TOLD: tuple[tuple[Form, str], ...] = (
     ),
     ("missing_package", r"was not found in the"),
     ("no_wheel", r"no usable wheels|compatible wheels|no wheels with|--no-build|source distributions is disabled"),
-    ("missing_version", r"there (is|are) no versions? of|only \S+ (is|are) available"),
+    ("missing_version", r"there (is|are) no versions? of|(is|are) available"),
 )
 
 
 def _told(words: str) -> Form:
     return next((form for form, pattern in _TOLD if re.search(pattern, words)), "no_solution")
+
+
+_BLAMED = (
+    rf"({_NAME}) was not found in the",
+    rf"no versions? of ({_NAME})",
+    rf"({_NAME})\S* requires Python",
+    rf"({_NAME})\S* has no (?:usable|wheels|\S+-compatible)",
+    rf"versions of ({_NAME}) (?:have no|are available|cannot be used)",
+    rf"only ({_NAME})\S* (?:is|are) available",
+)
+
+
+def blamed(uv_text: str, lines: Sequence[Line]) -> str:
+    """The package that one line cannot get: the one that uv speaks of, else the line's own."""
+    words = flat(uv_text)
+    found = (re.search(pattern, words) for pattern in _BLAMED)
+    names = (canonical(match[1]) for match in found if match)
+    return next(names, "") or next((line.package for line in lines), "")
 
 
 def contested(uv_text: str, lines: Sequence[Line]) -> str:

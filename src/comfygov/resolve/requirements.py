@@ -196,6 +196,15 @@ def package_of(text: str) -> str:
     return canonical(found.name if found else text)
 
 
+def refuses(line: str, pin: str) -> bool:
+    """True when `line` is about the package of `pin` (`name==version`) and does not take that version."""
+    wanted, pinned = parse(line), parse(pin)
+    if wanted is None or pinned is None or canonical(wanted.name) != canonical(pinned.name):
+        return False
+    version = next(iter(pinned.specifier)).version
+    return not wanted.specifier.contains(version, prereleases=True)
+
+
 def locked_names(uv_lock: str) -> frozenset[str]:
     """The packages of a uv.lock."""
     return frozenset(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"', uv_lock, re.MULTILINE))

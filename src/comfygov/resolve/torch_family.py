@@ -8,6 +8,10 @@ torch 2.15 with torchaudio 2.11, which fails at import (field notes on ComfyUI, 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MEMBERS = ("torch", "torchvision", "torchaudio")
 _VISION_OFFSET = 15
@@ -29,20 +33,33 @@ def torch_minor(package: str, version: str) -> int | None:
     return minor if major == 2 else None
 
 
+def _minors(versions: dict[str, str]) -> dict[str, int]:
+    found = {name: torch_minor(name, versions.get(name, "")) for name in MEMBERS}
+    return {name: minor for name, minor in found.items() if minor is not None}
+
+
+def _pins(names: Iterable[str], minor: int) -> tuple[str, ...]:
+    pins = {
+        "torch": f"torch==2.{minor}.*",
+        "torchvision": f"torchvision==0.{minor + _VISION_OFFSET}.*",
+        "torchaudio": f"torchaudio==2.{minor}.*",
+    }
+    return tuple(pins[name] for name in names)
+
+
 def misfit(versions: dict[str, str]) -> tuple[str, tuple[str, ...]] | None:
     """What does not fit, and the constraints that mend it; None when the family fits or is not known."""
-    minors: dict[str, int] = {}
-    for name in MEMBERS:
-        minor = torch_minor(name, versions.get(name, ""))
-        if minor is not None:
-            minors[name] = minor
+    minors = _minors(versions)
     if "torch" not in minors or len(set(minors.values())) < 2:
         return None
     shown = ", ".join(f"{name} {versions[name]}" for name in minors)
-    common = min(minors.values())
-    pins = {
-        "torch": f"torch==2.{common}.*",
-        "torchvision": f"torchvision==0.{common + _VISION_OFFSET}.*",
-        "torchaudio": f"torchaudio==2.{common}.*",
-    }
-    return f"{shown} are builds for different torch versions", tuple(pins[name] for name in minors)
+    return f"{shown} are builds for different torch versions", _pins(minors, min(minors.values()))
+
+
+def fitting(versions: dict[str, str]) -> list[tuple[str, ...]]:
+    """Sets of constraints under which the family fits, torch's own version first; none when it fits already."""
+    if misfit(versions) is None:
+        return []
+    minors = _minors(versions)
+    others = sorted(set(minors.values()) - {minors["torch"]}, reverse=True)
+    return [_pins(minors, minor) for minor in (minors["torch"], *others)]

@@ -39,7 +39,7 @@ class Evidence:
     boot_log: tuple[str, ...] = ()
     health: Baseline | None = None
     install_scripts: dict[str, tuple[int | None, tuple[str, ...]]] = field(default_factory=dict)
-    overlaps: tuple[str, ...] = ()
+    overlaps: tuple[tuple[Verdict, str], ...] = ()
     forced: tuple[str, ...] = ()
     environment_changes: Difference = field(default_factory=Difference)
     smoke: list[Gate] = field(default_factory=list)
@@ -105,8 +105,8 @@ def _torch(evidence: Evidence) -> Iterator[Gate]:
 
 
 def _overlapping(evidence: Evidence) -> Iterator[Gate]:
-    for note in evidence.overlaps:
-        yield Gate("overlapping_packages", "warn", note)
+    for verdict, note in evidence.overlaps:
+        yield Gate("overlapping_packages", verdict, note)
 
 
 def _forced(evidence: Evidence) -> Iterator[Gate]:

@@ -64,6 +64,7 @@ def suggestion_lines(result: SuggestResult) -> Iterator[str]:
     for entry in result.suggestions:
         if not entry.works:
             yield f"  does not work: {entry.title}"
+            yield from (f"     {line}" for line in entry.cost[:1])
     if not result.suggestions:
         yield "  nothing that could be tried: no older state, no other version"
 
