@@ -54,6 +54,7 @@ def test_a_signal_at_any_kind_of_step_does_too(stage: Stage, name: str) -> None:
     strike_everywhere(stage, operation, places, found.allowed)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", QUICK)
 def test_a_kill_at_each_kind_of_step(stage: Stage, name: str) -> None:
     operation = operation_of(stage, name)

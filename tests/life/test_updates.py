@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from comfygov.ops import nodes
+from comfygov.ops.context import open_home
+from comfygov.ports.progress import Silent
 from tests.kit.repos import commit_all, git
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.kit.governed import Governed
 
@@ -122,14 +127,16 @@ def test_what_the_person_dropped_takes_a_forced_version_with_it(governed: Govern
     governed.gov("tx", "run", "--drop", "thing").failed(4, "want different versions of thing")
 
 
-def test_with_sixty_packs_a_new_one_moves_nothing_else(governed: Governed) -> None:
+def test_with_sixty_packs_a_new_one_moves_nothing_else(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every package has a newer release that nobody asked for."""
     names = [f"lib{number}" for number in range(60)]
     for name in names:
         governed.wheel(name, "1.0")
     governed.wheel("shared", "1.0")
-    for name in names:
-        governed.gov("node", "add", str(governed.pack(f"pack-{name}", f"{name}\nshared\n")), "-q").ok()
+    monkeypatch.setenv("COMFYGOV_CACHE", governed.environment()["COMFYGOV_CACHE"])
+    context = open_home(str(governed.home), "test", Silent())
+    for name in names:  # sixty processes would take half a minute
+        nodes.add(context, nodes.AddRequest(str(governed.pack(f"pack-{name}", f"{name}\nshared\n"))))
     promoted(governed, *(f"pack-{name}" for name in names))
     before = governed.installed()
     assert len(before) >= 62
