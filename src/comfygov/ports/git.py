@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import fs, lock, process
+from comfygov.ports import fs, git_settings, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
-from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, refspec_of
+from comfygov.ports.source import Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +25,6 @@ __all__ = ["Git", "Source", "git_folder", "parse_source", "recorded_source"]
 
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
-
-# Each of these would make git look at another repository than the one that we mean.
-_REDIRECTING = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"),
-)
-
 
 _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
 _FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
@@ -65,21 +58,9 @@ class Git:
         timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
         env: dict[str, str | None] | None = None,
     ) -> process.Completed:
-        settings: dict[str, str | None] = {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": ALLOWED_PROTOCOLS,
-            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
-            **dict.fromkeys(_REDIRECTING),
-            **(env or {}),
-            "LC_ALL": "C",
-        }
-        argv = [
-            "git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
-            "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=all", *arguments,
-        ]  # fmt: skip
+        settings = {**git_settings.environment(), **(env or {})}
         return process.run(
-            argv,
+            ["git", *git_settings.OPTIONS, *arguments],
             cwd=cwd,
             env=process.child_environment(settings),
             timeout_seconds=timeout_seconds,
