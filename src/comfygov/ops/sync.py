@@ -79,14 +79,16 @@ def edited_truth(context: Context, state: State) -> Iterator[str]:
 
 
 def _code_drift(context: Context, state: State) -> list[str]:
-    nodes = context.home.custom_nodes
-    wanted = [("ComfyUI", context.home.comfyui, state.comfyui_commit)]
-    wanted += [(plugin.id, nodes / plugin.id, plugin.commit) for plugin in state.registry.plugins]
+    from comfygov.ports import clones
+    from comfygov.truth import checkouts
+
     found = []
-    for name, checkout, commit_id in wanted:
+    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
         at = context.git.head(checkout)
         if at != commit_id:
             found.append(f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}")
+        elif not clones.in_place(context.git, checkout, commit_id):
+            found.append(f"{name}: a submodule is at another commit")
     return found
 
 
