@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from comfygov.errors import Code, GovError
 from comfygov.model.config import Config
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Plugin, Registry
-from comfygov.ports import clones, collisions
+from comfygov.ports import clones, collisions, fs
 from comfygov.ports.git import Git
 from comfygov.truth import checkouts, declaration
 from comfygov.truth.home import Home
@@ -375,3 +376,38 @@ def test_a_commit_is_what_its_name_says_whatever_replaces_it(placed: Placed) -> 
     placed.upstream.git("-C", str(placed.path), "replace", placed.after, placed.before)
     assert placed.bring()
     assert (placed.path / "a.py").read_text() == "2"
+
+
+class TestForeign:
+    """Another repository under the name of a pack."""
+
+    @staticmethod
+    def refused(placed: Placed, governed: str | None) -> bool:
+        try:
+            checkouts.refuse_foreign(
+                placed.home, placed.git, placed.state(placed.after), placed.state(governed) if governed else None
+            )
+        except GovError as error:
+            return error.code is Code.LOCAL_EDITS and str(placed.path) in error.details[0]
+        return False
+
+    @pytest.mark.parametrize("governed", [True, False])
+    def test_is_not_turned_into_the_pack(self, placed: Placed, governed: bool) -> None:
+        fs.remove_tree(placed.path)
+        Upstream(placed.path).commit({"mine.py": "m"})
+        assert self.refused(placed, placed.before if governed else None)
+
+    def test_the_pack_itself_is_none(self, placed: Placed) -> None:
+        assert not self.refused(placed, placed.before)
+        assert not self.refused(placed, None)
+
+    def test_commits_on_top_of_a_governed_pack_are_none(self, placed: Placed) -> None:
+        placed.upstream.git("-C", str(placed.path), "commit", "--quiet", "--allow-empty", "-m", "mine")
+        assert not self.refused(placed, placed.before)
+        assert self.refused(placed, None)
+
+    def test_without_a_cache_the_history_tells(self, placed: Placed) -> None:
+        at_hand(placed)
+        fs.remove_tree(placed.git.cache)
+        placed.upstream.git("-C", str(placed.path), "commit", "--quiet", "--allow-empty", "-m", "mine")
+        assert not self.refused(placed, None)

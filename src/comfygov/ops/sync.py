@@ -39,6 +39,7 @@ def repair(context: Context) -> SyncResult:
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
     committing.keep_hand_edits(context)
+    checkouts.refuse_foreign(context.home, context.git, state, state)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
     running = committing.code_under_running(context, state)

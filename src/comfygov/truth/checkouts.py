@@ -101,6 +101,46 @@ def refuse_obstacles(home: Home, git: Git, state: State) -> None:
         )
 
 
+def refuse_foreign(home: Home, git: Git, state: State, now: State | None) -> None:
+    """Another repository in the place of ComfyUI or of a pack is not turned into it. `now` is what is governed.
+
+    To be asked before `fetch_missing`, which writes objects into the checkouts.
+    """
+    governed = {checkout: commit for _, checkout, _, commit in targets(home, now)} if now else {}
+    found = [
+        f"{name}: {checkout}{' (paths.comfyui_dir in config.toml)' if checkout == home.comfyui else ''}"
+        for name, checkout, source, commit in targets(home, state)
+        if _is_foreign(git, checkout, recorded_source(source), commit, governed.get(checkout))
+    ]
+    if found:
+        raise GovError(
+            Code.LOCAL_EDITS,
+            "what is there is another repository, or has commits that only it has: it is not made into this one",
+            "move the folder that is named aside, or correct the setting, then run the command again",
+            tuple(found),
+        )
+
+
+def _is_foreign(git: Git, checkout: Path, source: Source, commit: str, governed: str | None) -> bool:
+    """A governed checkout may hold commits of its user's on top of what we know; a folder that is taken may not."""
+    at = git.head(checkout)
+    if at in (None, commit, governed) or git.has_commit(source, at):
+        return False
+    if git.cache_of(source).is_dir() and governed is None:
+        return True
+    return not (git_work.related(git, checkout, at, governed or commit) or git.origin(checkout) == source.public)
+
+
+def refuse_no_comfyui(home: Home) -> None:
+    """A ComfyUI that is gone, or a setting that leads nowhere: a change of something else does not clone one."""
+    if not home.comfyui.exists():
+        raise GovError(
+            Code.NOT_COMFYUI,
+            f"there is no ComfyUI at {home.comfyui} (paths.comfyui_dir in config.toml)",
+            "correct the setting, or `gov sync` makes it anew there",
+        )
+
+
 def fetch_missing(home: Home, git: Git, state: State) -> None:
     """Get the objects that `bring` will need, into the cache and the checkouts; no file changes. To be
     done before `obstacles`, which looks into the commits."""
