@@ -9,7 +9,7 @@ import pytest
 from comfygov.errors import Code
 from comfygov.model.config import Config
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Plugin, Registry
-from comfygov.ports import clones, faults
+from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import Git
 from comfygov.truth import checkouts, declaration
 from comfygov.truth.home import Home
@@ -327,6 +327,31 @@ def test_a_file_in_the_way_of_a_submodule_that_comes_is_an_obstacle(vendored: Ve
     assert vendored.obstacles(vendored.before) == ["flat/y.py (would be overwritten)"]
 
 
+def test_a_file_in_the_folder_of_a_submodule_that_is_not_there_is_an_obstacle(vendored: Vendored) -> None:
+    """git looks into no such folder. What is the same, or no file of the submodule, is in nobody's way."""
+    fs.remove_tree(vendored.path / "flat")
+    (vendored.path / "flat").mkdir()
+    (vendored.path / "flat/notes.txt").write_text("mine")
+    (vendored.path / "flat/x.py").write_text("1")
+    assert vendored.obstacles(vendored.before) == []
+    (vendored.path / "flat/y.py").write_text("mine")
+    assert vendored.obstacles(vendored.before) == ["flat/y.py (would be overwritten)"]
+    (vendored.path / "flat/y.py").unlink()
+    assert vendored.bring(vendored.before)
+    assert vendored.flat() == {"notes.txt": "mine", **OLD}
+
+
+def test_a_repair_that_was_killed_in_a_submodule_leaves_edits_around_it(vendored: Vendored) -> None:
+    """`gov sync` goes from anywhere to one commit: there is no other end, and nothing else is to move."""
+    (vendored.path / "a").write_text("mine")
+    vendored.git.leave_commit(vendored.path / "flat")
+    vendored.git.remove_tracked(vendored.path / "flat")
+    (vendored.path / "flat/.git/index.lock").touch()
+    assert vendored.bring(vendored.before, vendored.before)
+    assert vendored.flat() == OLD
+    assert (vendored.path / "a").read_text() == "mine"
+
+
 @pytest.mark.parametrize("there", ["submodule", "nothing"])
 def test_a_repository_of_the_users_in_the_way_is_an_obstacle(vendored: Vendored, there: str) -> None:
     """Where the new commit has files, and where it has a submodule."""
@@ -382,6 +407,8 @@ def test_a_kill_while_a_submodule_comes_or_goes_loses_nothing(
             vendored.bring(end)
         except Killed:
             (vendored.path / ".git/index.lock").touch()
+            if (vendored.path / "flat/.git").exists() and vendored.git.head(vendored.path / "flat") is None:
+                (vendored.path / "flat/.git/index.lock").touch()
     wanted, other = (end, start) if then == "on" else (start, end)
     vendored.bring(wanted, other)
     assert clones.in_place(vendored.git, vendored.path, wanted)

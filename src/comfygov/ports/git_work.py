@@ -82,16 +82,18 @@ def untracked(git: Git, checkout: Path, name: str = "") -> list[str]:
     return [f"{found}.git" if found.endswith("/") else found for found in listed if found]
 
 
-def only_here(git: Git, checkout: Path, repository: Path) -> bool:
-    """True when deleting the repository of `checkout` loses a stash, or commits that were never taken from
-    or brought to a remote."""
+def only_here(git: Git, checkout: Path, repository: Path, pinned: str) -> bool:
+    """True when deleting the repository of `checkout` loses a stash, or commits other than the `pinned` one that
+    were never taken from or brought to a remote."""
     folder = git_folder(checkout)
     if folder is None or folder != checkout / ".git":
         return False  # a `.git` file: the repository lies in the one around it, and stays there
     if git.has_stash(checkout):
         return True
     own = git.read(["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/comfygov/yours"], checkout).split()
-    unknown = [commit for commit in {*own, git.head(checkout) or ""} - {""} if not git.contains(repository, commit)]
+    unknown = [
+        commit for commit in {*own, git.head(checkout) or ""} - {"", pinned} if not git.contains(repository, commit)
+    ]
     return any(not git.ask(checkout, "for-each-ref", "--count=1", "--contains", at, "refs/remotes") for at in unknown)
 
 

@@ -49,8 +49,8 @@ def _in_the_way(git: Git, checkout: Path, source: Source, commit: str) -> Iterat
     if not git.contains(checkout, commit):
         return
     yield from map(_explained, collisions.collisions(git, checkout, source, commit))
-    for path, inside, inner_source in _leaving(git, checkout, source, commit):
-        yield from (f"{path}/{line}" for line in _everything_of(git, inside, inner_source))
+    for gone in _leaving(git, checkout, source, commit):
+        yield from (f"{gone.path}/{line}" for line in _everything_of(git, gone))
     for path, url, sub_commit in git.submodules(checkout, commit):
         inner = _in_the_way(git, checkout / path, clones.submodule_source(source, url), sub_commit)
         yield from (f"{path}/{line}" for line in inner)
@@ -67,27 +67,37 @@ def _explained(hit: str) -> str:
     return f"{hit} (would be overwritten)"
 
 
-def _everything_of(git: Git, checkout: Path, source: Source) -> Iterator[str]:
+def _everything_of(git: Git, gone: _Gone) -> Iterator[str]:
     """What of the user's would go with a submodule that the new commit does not have."""
-    yield from _own_work(git, checkout)
-    if git_work.only_here(git, checkout, git.cache_of(source)):
+    yield from _own_work(git, gone.inside)
+    if git_work.only_here(git, gone.inside, git.cache_of(gone.source), gone.commit):
         yield ".git (holds commits or a stash of yours, and the new commit has no such submodule)"
-    for path, inside, inner_source in _leaving(git, checkout, source, None):
-        yield from (f"{path}/{line}" for line in _everything_of(git, inside, inner_source))
+    for inner in _leaving(git, gone.inside, gone.source, None):
+        yield from (f"{inner.path}/{line}" for line in _everything_of(git, inner))
 
 
-def _leaving(git: Git, checkout: Path, source: Source, commit: str | None) -> list[tuple[str, Path, Source]]:
+@dataclass(frozen=True)
+class _Gone:
+    """A submodule that is there, and that the new commit does not have."""
+
+    path: str
+    inside: Path
+    source: Source
+    commit: str
+
+
+def _leaving(git: Git, checkout: Path, source: Source, commit: str | None) -> list[_Gone]:
     """The submodules that are there and that `commit` (None: nothing) does not have."""
     at = git.head(checkout)
     if at is None or at == commit:
         return []
     staying = {path for path, _, _ in git.submodules(checkout, commit)} if commit else set()
-    there = [
-        (path, checkout / path, clones.submodule_source(source, url))
-        for path, url, _ in git.submodules(checkout, at)
+    there = (
+        _Gone(path, checkout / path, clones.submodule_source(source, url), sub_commit)
+        for path, url, sub_commit in git.submodules(checkout, at)
         if path not in staying
-    ]
-    return [leaving for leaving in there if os.path.lexists(leaving[1] / ".git")]
+    )
+    return [gone for gone in there if os.path.lexists(gone.inside / ".git")]
 
 
 def refuse_obstacles(home: Home, git: Git, state: State) -> None:
@@ -183,11 +193,11 @@ class _Move:
             _remove_locks(checkout)
         if not git.contains(checkout, commit):
             git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
-        if other is not None or git.head(checkout) != commit:
+        if other not in (None, commit) or git.head(checkout) != commit:
             git.keep_own_commit(checkout, git.cache_of(source))
             _rescue(git, checkout, source, commit, self.kept, other)
-            for path, inside, inner_source in _leaving(git, checkout, source, commit):
-                self._below(path).away(inside, checkout, inner_source, was_moving=other is not None)
+            for gone in _leaving(git, checkout, source, commit):
+                self._below(gone.path).away(gone, checkout, was_moving=other is not None)
             if other is not None:
                 _remove_new_files(git, checkout, commit, other, self.kept)
             faults.point("checkout.moving")
@@ -207,16 +217,16 @@ class _Move:
             return
         self.to(inside, source, commit, other if other and git.contains(inside, other) else other and commit)
 
-    def away(self, checkout: Path, around: Path, source: Source, *, was_moving: bool) -> None:
+    def away(self, gone: _Gone, around: Path, *, was_moving: bool) -> None:
         """Take a submodule away that the new commit does not have. What git does not track in it stays."""
-        git = self.git
+        git, checkout = self.git, gone.inside
         if was_moving:
             _remove_locks(checkout)
-        for path, inside, inner_source in _leaving(git, checkout, source, None):
-            self._below(path).away(inside, checkout, inner_source, was_moving=was_moving)
+        for inner in _leaving(git, checkout, gone.source, None):
+            self._below(inner.path).away(inner, checkout, was_moving=was_moving)
         if git.head(checkout) is not None:
             _rescue_edits(git, checkout, self.kept, ["HEAD"])
-            if git_work.only_here(git, checkout, git.cache_of(source)):
+            if git_work.only_here(git, checkout, git.cache_of(gone.source), gone.commit):
                 shutil.copytree(checkout / ".git", self.kept / ".git", symlinks=True, dirs_exist_ok=True)
         clones.remove_repository(git, checkout, around)
 
