@@ -343,6 +343,7 @@ def test_no_setting_of_a_persons_git_changes_what_is_done(
     clones.ensure_cached(git, upstream.source, before)
     clones.place(git, upstream.source, before, path)
     clones.make_known(git, upstream.source, after, path)
+    upstream.git("-C", str(path), "config", "submodule.active", ".")  # as `git submodule init` leaves it
     assert git.edited(path) == git.edited(path / "lib") == []
     (path / "new.py").write_text("mine")
     assert collisions.collisions(git, path, upstream.source, after) == ["new.py"]
