@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from comfygov.errors import Code, GovError
 from comfygov.model.config import Config
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Plugin, Registry
-from comfygov.ports import clones
+from comfygov.ports import clones, collisions, fs
 from comfygov.ports.git import Git
 from comfygov.truth import checkouts, declaration
 from comfygov.truth.home import Home
@@ -30,11 +31,13 @@ class Placed:
         clones.ensure_cached(git, upstream.source, self.after)
         clones.place(git, upstream.source, self.before, self.path)
 
-    def obstacles(self) -> list[str]:
-        plugin = Plugin("pack", str(self.upstream.path), self.after, "", "node-pack")
+    def state(self, commit: str) -> State:
+        plugin = Plugin("pack", str(self.upstream.path), commit, "", "node-pack")
         text = declaration.render(Declaration(ComfyUIPin("", None, ""), ">=3.10"), "")
-        state = State(text.encode(), b"", Registry((plugin,)), Baseline(), "")
-        found = checkouts.obstacles(self.home, self.git, state)
+        return State(text.encode(), b"", Registry((plugin,)), Baseline(), "")
+
+    def obstacles(self) -> list[str]:
+        found = checkouts.obstacles(self.home, self.git, self.state(self.after))
         return [line for line in found if line.startswith("pack: ")]
 
     def bring(self, commit: str | None = None) -> bool:
@@ -264,3 +267,148 @@ def test_fetch_missing_fetches_only_what_is_missing(placed: Placed, new_upstream
     assert not placed.git.has_commit(other.source, plugin.commit)
     checkouts.fetch_missing(placed.home, placed.git, state)
     assert placed.git.has_commit(other.source, plugin.commit)
+
+
+def test_what_is_only_staged_is_an_edit_and_is_rescued(placed: Placed) -> None:
+    placed.write("same.py", "staged")
+    placed.upstream.git("-C", str(placed.path), "add", "same.py")
+    placed.write("same.py", "s")
+    assert placed.obstacles() == ["pack: same.py (edited)"]
+    assert placed.bring()
+    assert placed.rescued() == {"pack.staged/same.py": "staged"}
+
+
+def test_a_new_file_that_is_only_staged_is_an_edit(placed: Placed) -> None:
+    placed.write("new.py", "mine")
+    placed.upstream.git("-C", str(placed.path), "add", "new.py")
+    (placed.path / "new.py").unlink()
+    assert placed.obstacles() == ["pack: new.py (edited)"]
+
+
+@pytest.mark.parametrize("how", ["literal", "glob", "noglob", "icase"])
+def test_variables_that_read_paths_otherwise_hide_nothing(
+    placed: Placed, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hand(placed)
+    monkeypatch.setenv(f"GIT_{how.upper()}_PATHSPECS", "1")
+    placed.write("new.py", "mine")
+    assert placed.obstacles() == ["pack: new.py (would be overwritten)"]
+
+
+HOSTILE = {
+    "recursion": ("submodule.recurse", "true"),
+    "hidden submodules": ("diff.ignoreSubmodules", "all"),
+    "an order file that is not there": ("diff.orderFile", "/nowhere"),
+    "Windows line ends": ("core.autocrlf", "true"),
+    "line ends of text": ("core.eol", "crlf"),
+    "safe line ends": ("core.safecrlf", "true"),
+    "attributes": ("core.attributesFile", "{root}/attributes"),
+    "excludes": ("core.excludesFile", "{root}/excludes"),
+    "sparse": ("core.sparseCheckout", "true"),
+    "shallow": ("clone.rejectShallow", "true"),
+    "remote": ("clone.defaultRemoteName", "elsewhere"),
+    "prune": ("fetch.prune", "true"),
+    "prune tags": ("fetch.pruneTags", "true"),
+    "external diff": ("diff.external", "false"),
+    "renames": ("status.renames", "copies"),
+    "untracked": ("status.showUntrackedFiles", "all"),
+    "branch": ("status.branch", "true"),
+    "relative": ("diff.relative", "true"),
+    "work tree": ("core.worktree", "/nowhere"),
+    "colour": ("color.ui", "always"),
+    "remote to check out": ("checkout.defaultRemote", "elsewhere"),
+    "hash": ("init.defaultObjectFormat", "sha256"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_setting_of_a_persons_git_changes_what_is_done(
+    name: str, new_upstream: NewUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, upstream = new_upstream("inner"), new_upstream("pack")
+    inner.commit({"x.py": "1\n"})
+    upstream.commit({"a.py": "1\n"})
+    upstream.git("submodule", "--quiet", "add", "--", str(inner.path), "lib")
+    before = upstream.commit({".gitattributes": "*.py text\n"})
+    upstream.git("-C", "lib", "pull", "--quiet", str(inner.path), inner.commit({"x.py": "2\n"}))
+    after = upstream.commit({"a.py": "2\n", "new.py": "n\n"})
+
+    setting, value = HOSTILE[name]
+    (tmp_path / "attributes").write_text("* eol=crlf working-tree-encoding=UTF-16\n")
+    (tmp_path / "excludes").write_text("*\n")
+    (tmp_path / "gitconfig").touch()
+    upstream.git("config", "--file", str(tmp_path / "gitconfig"), setting, value.format(root=tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    git, path, rescue = Git(tmp_path / "cache"), tmp_path / "pack", tmp_path / "rescue"
+    clones.ensure_cached(git, upstream.source, before)
+    clones.place(git, upstream.source, before, path)
+    clones.make_known(git, upstream.source, after, path)
+    upstream.git("-C", str(path), "config", "submodule.active", ".")  # as `git submodule init` leaves it
+    assert git.edited(path) == git.edited(path / "lib") == []
+    (path / "new.py").write_text("mine")
+    assert collisions.collisions(git, path, upstream.source, after) == ["new.py"]
+    (path / "lib/x.py").write_text("mine\n")
+    assert git.edited(path / "lib") == ["x.py"]
+    checkouts.bring(git, path, upstream.source, after, rescue)
+    assert [(path / file).read_bytes() for file in ("a.py", "lib/x.py")] == [b"2\n", b"2\n"]
+    assert [(rescue / "pack" / file).read_text() for file in ("new.py", "lib/x.py")] == ["mine", "mine\n"]
+    assert git.origin(path) == str(upstream.path)
+
+
+def test_no_variable_of_a_persons_git_reaches_ours(placed: Placed, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "GIT_CONFIG": "/nowhere",
+        "GIT_QUARANTINE_PATH": "/nowhere",
+        "GIT_DEFAULT_HASH": "sha256",
+        "GIT_SHALLOW_FILE": "/nowhere",
+        "GIT_REPLACE_REF_BASE": "refs/elsewhere",
+        "GIT_EXTERNAL_DIFF": "false",
+        "GIT_ATTR_SOURCE": "HEAD~9",
+    }
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert placed.git.origin(placed.path) == str(placed.upstream.path)
+    assert placed.obstacles() == []
+    assert placed.bring()
+
+
+def test_a_commit_is_what_its_name_says_whatever_replaces_it(placed: Placed) -> None:
+    at_hand(placed)
+    placed.upstream.git("-C", str(placed.path), "replace", placed.after, placed.before)
+    assert placed.bring()
+    assert (placed.path / "a.py").read_text() == "2"
+
+
+class TestForeign:
+    """Another repository under the name of a pack."""
+
+    @staticmethod
+    def refused(placed: Placed, governed: str | None) -> bool:
+        try:
+            checkouts.refuse_foreign(
+                placed.home, placed.git, placed.state(placed.after), placed.state(governed) if governed else None
+            )
+        except GovError as error:
+            return error.code is Code.LOCAL_EDITS and str(placed.path) in error.details[0]
+        return False
+
+    @pytest.mark.parametrize("governed", [True, False])
+    def test_is_not_turned_into_the_pack(self, placed: Placed, governed: bool) -> None:
+        fs.remove_tree(placed.path)
+        Upstream(placed.path).commit({"mine.py": "m"})
+        assert self.refused(placed, placed.before if governed else None)
+
+    def test_the_pack_itself_is_none(self, placed: Placed) -> None:
+        assert not self.refused(placed, placed.before)
+        assert not self.refused(placed, None)
+
+    def test_commits_on_top_of_a_governed_pack_are_none(self, placed: Placed) -> None:
+        placed.upstream.git("-C", str(placed.path), "commit", "--quiet", "--allow-empty", "-m", "mine")
+        assert not self.refused(placed, placed.before)
+        assert self.refused(placed, None)
+
+    def test_without_a_cache_the_history_tells(self, placed: Placed) -> None:
+        at_hand(placed)
+        fs.remove_tree(placed.git.cache)
+        placed.upstream.git("-C", str(placed.path), "commit", "--quiet", "--allow-empty", "-m", "mine")
+        assert not self.refused(placed, None)

@@ -39,6 +39,7 @@ def repair(context: Context) -> SyncResult:
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
     committing.keep_hand_edits(context)
+    checkouts.refuse_foreign(context.home, context.git, state, state)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
     running = committing.code_under_running(context, state)
@@ -79,14 +80,16 @@ def edited_truth(context: Context, state: State) -> Iterator[str]:
 
 
 def _code_drift(context: Context, state: State) -> list[str]:
-    nodes = context.home.custom_nodes
-    wanted = [("ComfyUI", context.home.comfyui, state.comfyui_commit)]
-    wanted += [(plugin.id, nodes / plugin.id, plugin.commit) for plugin in state.registry.plugins]
+    from comfygov.ports import clones
+    from comfygov.truth import checkouts
+
     found = []
-    for name, checkout, commit_id in wanted:
+    for name, checkout, _, commit_id in checkouts.targets(context.home, state):
         at = context.git.head(checkout)
         if at != commit_id:
             found.append(f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}")
+        elif not clones.in_place(context.git, checkout, commit_id):
+            found.append(f"{name}: a submodule is at another commit")
     return found
 
 

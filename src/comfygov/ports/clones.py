@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import fs
-from comfygov.ports.git import Git, Source, parse_source
+from comfygov.ports import faults, fs
+from comfygov.ports.git import Git, Source, git_folder, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,21 +88,56 @@ def make_known(git: Git, source: Source, commit: str, checkout: Path) -> None:
 
 
 def place_submodules(git: Git, source: Source, repository: Path, commit: str, target: Path, *, shared: bool) -> None:
+    """Make the submodules of a checkout in which nothing else is yet."""
     for path, url, sub_commit in git.submodules(repository, commit):
-        inside = target / path
-        if target.resolve() not in inside.resolve().parents:
-            raise GovError(Code.BAD_SOURCE, f"submodule `{path}` of {source.public} leaves its repository")
-        if git.head(inside) == sub_commit:
-            continue
-        sub_source = submodule_source(source, url)
-        if git.head(inside) is None:
-            if inside.is_dir() and not any(inside.iterdir()):
-                inside.rmdir()
-            place(git, sub_source, sub_commit, inside, shared=shared)
-        else:
-            git.borrow(inside, git.cache_of(sub_source), sub_commit)
-            git.keep_own_commit(inside, git.cache_of(sub_source))
-            git.checkout(inside, sub_commit)
+        inside = submodule_folder(source, target, path)
+        if inside.is_dir() and not any(inside.iterdir()):
+            inside.rmdir()
+        place(git, submodule_source(source, url), sub_commit, inside, shared=shared)
+
+
+def submodule_folder(source: Source, checkout: Path, path: str) -> Path:
+    """Where a submodule lies; a link on the way could lead anywhere."""
+    inside = checkout / path
+    if checkout.resolve() not in inside.resolve().parents:
+        raise GovError(Code.BAD_SOURCE, f"submodule `{path}` of {source.public} leaves its repository")
+    return inside
+
+
+def place_repository(git: Git, source: Source, commit: str, inside: Path, around: Path) -> None:
+    """Put a repository that knows `commit`, and is at none yet, into a folder that may hold files. `around` is the
+    checkout that this becomes a submodule of."""
+    staging = _under_way(around, "staging")
+    git.clone_without_files(ensure_cached(git, source, commit), staging, commit, source.public)
+    faults.point("submodule.staged")
+    inside.mkdir(parents=True, exist_ok=True)
+    fs.move_tree(staging / ".git", inside / ".git")
+    faults.point("submodule.placed")
+    fs.remove_tree(staging)
+
+
+def remove_repository(git: Git, inside: Path, around: Path) -> None:
+    """Take away what git tracks in a submodule of `around`, and its repository; other files stay."""
+    git.leave_commit(inside)
+    faults.point("submodule.leaving")
+    git.remove_tracked(inside)
+    faults.point("submodule.emptied")
+    doomed = _under_way(around, "doomed")
+    fs.move_tree(inside / ".git", doomed)
+    faults.point("submodule.gone")
+    fs.remove_tree(doomed)
+    if inside.is_dir() and not any(inside.iterdir()):
+        inside.rmdir()
+
+
+def _under_way(around: Path, purpose: str) -> Path:
+    """A name in the git folder of a checkout; what killed commands left under such names goes."""
+    folder = git_folder(around)
+    if folder is None:
+        raise GovError(Code.TOOL_FAILED, f"{around} has lost its `.git`", "gov sync")
+    for left_behind in folder.glob(".submodule.*.comfygov-*"):
+        fs.remove_tree(left_behind)
+    return fs.beside(folder / "submodule", purpose)
 
 
 def caches_of(git: Git, source: Source, commit: str, depth: int = 0) -> Iterator[Path]:

@@ -70,6 +70,15 @@ MODEL_POINTS: dict[str, str] = {
 }
 """Moments of `gov models` alone."""
 
+SUBMODULE_POINTS: dict[str, str] = {
+    "submodule.leaving": "a submodule that is none any more names no commit, and has its files",
+    "submodule.emptied": "its files are gone, and its repository is there",
+    "submodule.gone": "its repository has lost its name",
+    "submodule.staged": "the repository of a new submodule lies in the one around it",
+    "submodule.placed": "it has its place, and no files",
+}
+"""Moments of a checkout whose submodules come or go."""
+
 
 @dataclass
 class _Fault:

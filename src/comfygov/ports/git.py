@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import fs, lock, process
+from comfygov.ports import fs, git_settings, git_work, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
-from comfygov.ports.source import ALLOWED_PROTOCOLS, Source, parse_source, recorded_source, refspec_of
+from comfygov.ports.source import Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +26,8 @@ __all__ = ["Git", "Source", "git_folder", "parse_source", "recorded_source"]
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
 
-# Each of these would make git look at another repository than the one that we mean.
-_REDIRECTING = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"),
-)
-
-
 _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
+_UNBORN = "refs/heads/comfygov-unborn"
 _FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 
 
@@ -65,21 +59,9 @@ class Git:
         timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
         env: dict[str, str | None] | None = None,
     ) -> process.Completed:
-        settings: dict[str, str | None] = {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": ALLOWED_PROTOCOLS,
-            "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
-            **dict.fromkeys(_REDIRECTING),
-            **(env or {}),
-            "LC_ALL": "C",
-        }
-        argv = [
-            "git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
-            "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=all", *arguments,
-        ]  # fmt: skip
+        settings = {**git_settings.environment(), **(env or {})}
         return process.run(
-            argv,
+            ["git", *git_settings.OPTIONS, *arguments],
             cwd=cwd,
             env=process.child_environment(settings),
             timeout_seconds=timeout_seconds,
@@ -251,26 +233,28 @@ class Git:
 
     def clone(self, repository: Path, target: Path, commit: str, origin: str, *, shared: bool = False) -> None:
         """Make a checkout of `commit` at `target`. `shared` borrows the objects: for short-lived trees."""
+        self.clone_without_files(repository, target, commit, origin, shared=shared)
+        self.checkout(target, commit)
+
+    def clone_without_files(
+        self, repository: Path, target: Path, commit: str, origin: str, *, shared: bool = False
+    ) -> None:
+        """The same without any file, and at no commit."""
         # Not --local: said aloud, git ends where a hardlink is impossible instead of copying.
         how = ["--shared"] if shared else []
-        self._check(
-            [
-                "clone",
-                "--quiet",
-                *how,
-                "--origin",
-                "origin",
-                "--no-checkout",
-                "--no-tags",
-                "--",
-                str(repository),
-                str(target),
-            ],
-            target.parent,
-        )
+        self._check(["clone", *_CLONE_OPTIONS, *how, "--", str(repository), str(target)], target.parent)
         self._check(["remote", "set-url", "--", "origin", origin], target)
         self.borrow(target, repository, commit)  # a shallow cache gives a clone its branches only
-        self.checkout(target, commit)
+        self.leave_commit(target)
+
+    def leave_commit(self, checkout: Path) -> None:
+        """Let HEAD name no commit: nobody takes the files for those of one until a checkout has ended."""
+        self._check(["symbolic-ref", "HEAD", _UNBORN], checkout)
+
+    def remove_tracked(self, checkout: Path) -> None:
+        """Take every tracked file away; what git does not track stays."""
+        nothing = self._check(["hash-object", "-t", "tree", "-w", "--stdin"], checkout).strip()
+        self._check(["read-tree", "--reset", "-u", nothing], checkout)
 
     def borrow(self, checkout: Path, repository: Path, commit: str) -> None:
         """Make `commit` of the cache known in an existing checkout."""
@@ -307,33 +291,9 @@ class Git:
         return done.stdout.strip() if done.exit_code == 0 else ""
 
     def edited(self, checkout: Path) -> list[str]:
-        """Tracked files whose content differs from the commit that is checked out."""
-        out = self._check(["diff", "--name-only", "-z", "--ignore-submodules=all", "HEAD", "--"], checkout)
-        shown = {name for name in out.split("\0") if name and not self._is_as_stored(checkout, name)}
-        return sorted(shown | set(self._hidden_edits(checkout)))
-
-    def _is_as_stored(self, checkout: Path, name: str) -> bool:
-        """git also shows files that it checked out itself, when their attributes would store them otherwise
-        (CRLF behind `* text`)."""
-        path = checkout / name
-        if path.is_symlink() or not path.is_file():
-            return False
-        raw = self._check(["hash-object", "--no-filters", "--", name], checkout).strip()
-        return raw == self.blob_of(checkout, "HEAD", name)
-
-    def new_files(self, checkout: Path, before: str, after: str) -> list[str]:
-        """Files that `after` has and `before` has not."""
-        arguments = ["diff", "--name-only", "--no-renames", "--diff-filter=A", "-z", before, after, "--"]
-        return [name for name in self._check(arguments, checkout).split("\0") if name]
-
-    def _hidden_edits(self, checkout: Path) -> Iterator[str]:
-        """Edits that `git diff` does not show, because somebody told git not to look (skip-worktree,
-        assume-unchanged)."""
-        for entry in self._check(["ls-files", "-v", "-z"], checkout).split("\0"):
-            tag, _, name = entry.partition(" ")
-            hidden = (tag == "S" or tag.islower()) and (checkout / name).is_file()
-            if hidden and self.hash_file(checkout, name) != self.blob_of(checkout, "HEAD", name):
-                yield name
+        """Tracked files of which the work tree or the index holds other content than the commit that is
+        checked out."""
+        return git_work.edited(self, checkout)
 
     def untracked(self, checkout: Path, *, ignored: bool) -> list[str]:
         """Files that git does not track; with `ignored` also those that .gitignore names."""
@@ -341,33 +301,6 @@ class Git:
         if not ignored:
             arguments.append("--exclude-standard")
         return [name for name in self._check(arguments, checkout).split("\0") if name]
-
-    def collisions(self, checkout: Path, commit: str) -> list[str]:
-        """What of the user's a checkout of `commit` would overwrite: untracked, there on disk where the
-        commit has a new file or its folder, and different from it."""
-        new = self.new_files(checkout, "HEAD", commit)
-        found = {hit for name in new for hit in self._in_the_way(checkout, commit, name)}
-        return sorted(found)
-
-    def _in_the_way(self, checkout: Path, commit: str, name: str) -> list[str]:
-        parts = name.split("/")
-        for depth in range(1, len(parts)):
-            parent = "/".join(parts[:depth])
-            path = checkout / parent
-            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-                return self._untracked_below(checkout, parent)
-        path = checkout / name
-        if not os.path.lexists(path):
-            return []
-        if path.is_dir() and not path.is_symlink():
-            return self._untracked_below(checkout, name)
-        same = not path.is_symlink() and self.hash_file(checkout, name) == self.blob_of(checkout, commit, name)
-        return [] if same else self._untracked_below(checkout, name)
-
-    def _untracked_below(self, checkout: Path, name: str) -> list[str]:
-        """`name`, or what is below it, as far as git does not track it."""
-        out = self._check(["ls-files", "-z", "--others", "--", f":(literal){name}"], checkout)
-        return [found for found in out.split("\0") if found]
 
     def blob_of(self, checkout: Path, commit: str, name: str) -> str | None:
         done = self._run(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:{name}"], checkout)
@@ -391,5 +324,7 @@ class Git:
     def has_stash(self, checkout: Path) -> bool:
         return self._run(["rev-parse", "--verify", "--quiet", "refs/stash"], checkout).exit_code == 0
 
-    def hash_file(self, checkout: Path, name: str) -> str:
-        return self._check(["hash-object", "--", name], checkout).strip()
+    def hash_file(self, checkout: Path, name: str, *, filters: bool = True) -> str:
+        """The blob that a file would be stored as; without `filters` that of its very bytes."""
+        how = () if filters else ("--no-filters",)
+        return self._check(["hash-object", *how, "--", name], checkout).strip()

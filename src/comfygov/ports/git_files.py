@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA1_LETTERS = 40
 
 
 def git_folder(checkout: Path) -> Path | None:
@@ -42,3 +43,17 @@ def detached_head(checkout: Path) -> str | None:
     except OSError:
         return None
     return text if COMMIT.fullmatch(text) else None
+
+
+def has_content(path: Path, blob: str) -> bool:
+    """True when a file holds the very bytes of a blob, whatever filters git would put on the way."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    import hashlib
+
+    kind = hashlib.sha1 if len(blob) == _SHA1_LETTERS else hashlib.sha256
+    digest = kind(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest() == blob

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import clones, faults, fs
+from comfygov.ports import clones, collisions, faults, fs, git_work
 from comfygov.ports.git import Git, Source, git_folder, recorded_source
 
 if TYPE_CHECKING:
@@ -29,28 +30,74 @@ def targets(home: Home, state: State) -> Iterator[tuple[str, Path, str, str]]:
 def obstacles(home: Home, git: Git, state: State) -> list[str]:
     """What of the user's stands in the way of bringing the code to `state`; empty when nothing does."""
     found: list[str] = []
-    for name, checkout, _, commit in targets(home, state):
+    for name, checkout, source, commit in targets(home, state):
         if checkout.is_symlink() and git.head(checkout) != commit:
             found.append(f"{name}: {checkout} is a link, and what it leads to is not changed: move it aside")
         elif git.head(checkout) is None and checkout.exists():
             found.append(f"{name}: {checkout} is there and is no git repository of its own: move it aside")
         else:
-            found += [f"{name}: {line}" for line in _in_the_way(git, checkout, commit)]
+            found += [f"{name}: {line}" for line in _in_the_way(git, checkout, recorded_source(source), commit)]
     return [line.encode(errors="surrogateescape").decode(errors="replace") for line in found]
 
 
-def _in_the_way(git: Git, checkout: Path, commit: str) -> Iterator[str]:
+def _in_the_way(git: Git, checkout: Path, source: Source, commit: str) -> Iterator[str]:
     """Edited files and collisions of one checkout and of its submodules, as far as they have to move."""
     if git.head(checkout) is None:
         return
     if git.head(checkout) != commit:
-        yield from (f"{path} (a git command is at work; if none is, remove this file)" for path in _locks(checkout))
-        yield from (f"{file} (edited)" for file in git.edited(checkout))
-        if git.contains(checkout, commit):
-            yield from (f"{file} (would be overwritten)" for file in git.collisions(checkout, commit))
-    if git.contains(checkout, commit):
-        for path, _, sub_commit in git.submodules(checkout, commit):
-            yield from (f"{path}/{line}" for line in _in_the_way(git, checkout / path, sub_commit))
+        yield from _own_work(git, checkout)
+    if not git.contains(checkout, commit):
+        return
+    yield from map(_explained, collisions.collisions(git, checkout, source, commit))
+    for gone in _leaving(git, checkout, source, commit):
+        yield from (f"{gone.path}/{line}" for line in _everything_of(git, gone))
+    for path, url, sub_commit in git.submodules(checkout, commit):
+        inner = _in_the_way(git, checkout / path, clones.submodule_source(source, url), sub_commit)
+        yield from (f"{path}/{line}" for line in inner)
+
+
+def _own_work(git: Git, checkout: Path) -> Iterator[str]:
+    yield from (f"{path} (a git command is at work; if none is, remove this file)" for path in _locks(checkout))
+    yield from (f"{file} (edited)" for file in git.edited(checkout))
+
+
+def _explained(hit: str) -> str:
+    if hit.endswith("/.git"):
+        return f"{hit.removesuffix('/.git')} (is a repository of your own, where the new commit has files)"
+    return f"{hit} (would be overwritten)"
+
+
+def _everything_of(git: Git, gone: _Gone) -> Iterator[str]:
+    """What of the user's would go with a submodule that the new commit does not have."""
+    yield from _own_work(git, gone.inside)
+    if git_work.only_here(git, gone.inside, git.cache_of(gone.source), gone.commit):
+        yield ".git (holds commits or a stash of yours, and the new commit has no such submodule)"
+    for inner in _leaving(git, gone.inside, gone.source, None):
+        yield from (f"{inner.path}/{line}" for line in _everything_of(git, inner))
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """A submodule that is there, and that the new commit does not have."""
+
+    path: str
+    inside: Path
+    source: Source
+    commit: str
+
+
+def _leaving(git: Git, checkout: Path, source: Source, commit: str | None) -> list[_Gone]:
+    """The submodules that are there and that `commit` (None: nothing) does not have."""
+    at = git.head(checkout)
+    if at is None or at == commit:
+        return []
+    staying = {path for path, _, _ in git.submodules(checkout, commit)} if commit else set()
+    there = (
+        _Gone(path, checkout / path, clones.submodule_source(source, url), sub_commit)
+        for path, url, sub_commit in git.submodules(checkout, at)
+        if path not in staying
+    )
+    return [gone for gone in there if os.path.lexists(gone.inside / ".git")]
 
 
 def refuse_obstacles(home: Home, git: Git, state: State) -> None:
@@ -64,6 +111,46 @@ def refuse_obstacles(home: Home, git: Git, state: State) -> None:
         )
 
 
+def refuse_foreign(home: Home, git: Git, state: State, now: State | None) -> None:
+    """Another repository in the place of ComfyUI or of a pack is not turned into it. `now` is what is governed.
+
+    To be asked before `fetch_missing`, which writes objects into the checkouts.
+    """
+    governed = {checkout: commit for _, checkout, _, commit in targets(home, now)} if now else {}
+    found = [
+        f"{name}: {checkout}{' (paths.comfyui_dir in config.toml)' if checkout == home.comfyui else ''}"
+        for name, checkout, source, commit in targets(home, state)
+        if _is_foreign(git, checkout, recorded_source(source), commit, governed.get(checkout))
+    ]
+    if found:
+        raise GovError(
+            Code.LOCAL_EDITS,
+            "what is there is another repository, or has commits that only it has: it is not made into this one",
+            "move the folder that is named aside, or correct the setting, then run the command again",
+            tuple(found),
+        )
+
+
+def _is_foreign(git: Git, checkout: Path, source: Source, commit: str, governed: str | None) -> bool:
+    """A governed checkout may hold commits of its user's on top of what we know; a folder that is taken may not."""
+    at = git.head(checkout)
+    if at in (None, commit, governed) or git.has_commit(source, at):
+        return False
+    if git.cache_of(source).is_dir() and governed is None:
+        return True
+    return not (git_work.related(git, checkout, at, governed or commit) or git.origin(checkout) == source.public)
+
+
+def refuse_no_comfyui(home: Home) -> None:
+    """A ComfyUI that is gone, or a setting that leads nowhere: a change of something else does not clone one."""
+    if not home.comfyui.exists():
+        raise GovError(
+            Code.NOT_COMFYUI,
+            f"there is no ComfyUI at {home.comfyui} (paths.comfyui_dir in config.toml)",
+            "correct the setting, or `gov sync` makes it anew there",
+        )
+
+
 def fetch_missing(home: Home, git: Git, state: State) -> None:
     """Get the objects that `bring` will need, into the cache and the checkouts; no file changes. To be
     done before `obstacles`, which looks into the commits."""
@@ -73,7 +160,7 @@ def fetch_missing(home: Home, git: Git, state: State) -> None:
 
 
 def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, other: str | None = None) -> bool:
-    """Bring one checkout to `commit`; True when something changed.
+    """Bring one checkout and all its submodules to `commit`; True when something changed.
 
     `other` is the other end of a move that was interrupted or failed: files may be of either commit then,
     whatever HEAD says. What is neither is the user's and is copied to `rescue` first.
@@ -84,23 +171,67 @@ def bring(git: Git, checkout: Path, source: Source, commit: str, rescue: Path, o
     if git.head(checkout) is None:
         _place_beside(git, checkout, source, commit)
         return True
-    if was_moving:
-        _remove_locks(git, checkout, commit)
-    if not git.contains(checkout, commit):
-        git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
-    git.keep_own_commit(checkout, git.cache_of(source))
-    kept = rescue / checkout.name
-    _rescue(git, checkout, commit, kept, other)
-    if was_moving and other is not None:
-        _remove_new_files(git, checkout, commit, other, kept)
-    faults.point("checkout.moving")
-    git.checkout(checkout, commit)
-    faults.point("checkout.moved")
-    for path, _, sub_commit in git.submodules(checkout, commit):
-        if git.head(checkout / path) not in (None, sub_commit) and git.contains(checkout / path, sub_commit):
-            _rescue(git, checkout / path, sub_commit, kept / path, None)
-    clones.place_submodules(git, source, checkout, commit, checkout, shared=False)
+    if other is not None and not was_moving:
+        other = commit
+    _Move(git, rescue / checkout.name).to(checkout, source, commit, other)
+    if not clones.in_place(git, checkout, commit):
+        raise GovError(Code.TOOL_FAILED, f"{checkout} did not come to {commit[:10]}, submodules included", "gov sync")
     return True
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A checkout on its way, with its submodules. HEAD of each moves last, so that one that is killed is seen to be
+    under way, and everything can be done again."""
+
+    git: Git
+    kept: Path
+
+    def to(self, checkout: Path, source: Source, commit: str, other: str | None) -> None:
+        git = self.git
+        if other is not None:
+            _remove_locks(checkout)
+        if not git.contains(checkout, commit):
+            git.borrow(checkout, clones.ensure_cached(git, source, commit), commit)
+        if other not in (None, commit) or git.head(checkout) != commit:
+            git.keep_own_commit(checkout, git.cache_of(source))
+            _rescue(git, checkout, source, commit, self.kept, other)
+            for gone in _leaving(git, checkout, source, commit):
+                self._below(gone.path).away(gone, checkout, was_moving=other is not None)
+            if other is not None:
+                _remove_new_files(git, checkout, commit, other, self.kept)
+            faults.point("checkout.moving")
+            git.checkout(checkout, commit)
+            faults.point("checkout.moved")
+        ends = {path: sub_commit for path, _, sub_commit in git.submodules(checkout, other)} if other else {}
+        for path, url, sub_commit in git.submodules(checkout, commit):
+            inside = clones.submodule_folder(source, checkout, path)
+            end = ends.get(path, sub_commit) if other else None
+            self._below(path).submodule(inside, checkout, clones.submodule_source(source, url), sub_commit, end)
+
+    def submodule(self, inside: Path, around: Path, source: Source, commit: str, other: str | None) -> None:
+        git = self.git
+        if not os.path.lexists(inside / ".git"):
+            clones.place_repository(git, source, commit, inside, around)
+        elif other in (None, commit) and clones.in_place(git, inside, commit):
+            return
+        self.to(inside, source, commit, other if other and git.contains(inside, other) else other and commit)
+
+    def away(self, gone: _Gone, around: Path, *, was_moving: bool) -> None:
+        """Take a submodule away that the new commit does not have. What git does not track in it stays."""
+        git, checkout = self.git, gone.inside
+        if was_moving:
+            _remove_locks(checkout)
+        for inner in _leaving(git, checkout, gone.source, None):
+            self._below(inner.path).away(inner, checkout, was_moving=was_moving)
+        if git.head(checkout) is not None:
+            _rescue_edits(git, checkout, self.kept, ["HEAD"])
+            if git_work.only_here(git, checkout, git.cache_of(gone.source), gone.commit):
+                shutil.copytree(checkout / ".git", self.kept / ".git", symlinks=True, dirs_exist_ok=True)
+        clones.remove_repository(git, checkout, around)
+
+    def _below(self, path: str) -> _Move:
+        return _Move(self.git, self.kept / path)
 
 
 def _locks(checkout: Path) -> list[Path]:
@@ -108,23 +239,26 @@ def _locks(checkout: Path) -> list[Path]:
     return sorted(folder.glob("*.lock")) if folder else []
 
 
-def _remove_locks(git: Git, checkout: Path, commit: str) -> None:
+def _remove_locks(checkout: Path) -> None:
     """What a git that died in a move of ours left: a move does not begin where somebody else's git works."""
     for left_behind in _locks(checkout):
         left_behind.unlink()
-    if git.contains(checkout, commit):
-        for path, _, sub_commit in git.submodules(checkout, commit):
-            _remove_locks(git, checkout / path, sub_commit)
 
 
 def _remove_new_files(git: Git, checkout: Path, commit: str, other: str, kept: Path) -> None:
     """Take away what a checkout of `other` that did not come to its end has written. It may also have been the
     user's, who had the same file: it is kept aside."""
-    for name in git.new_files(checkout, commit, other):
+    for name in git_work.new_files(git, checkout, commit, other):
         path = checkout / name
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and not _is_in_repository(checkout, path):
             _keep(path, kept / name)
             path.unlink()
+
+
+def _is_in_repository(checkout: Path, path: Path) -> bool:
+    """True when a repository inside `checkout` is around the file: its own checkout looks after that."""
+    inner = (parent for parent in path.parents if checkout in parent.parents)
+    return any(os.path.lexists(parent / ".git") for parent in inner)
 
 
 def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None:
@@ -139,16 +273,29 @@ def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None
     faults.point("checkout.placed")
 
 
-def _rescue(git: Git, checkout: Path, commit: str, kept: Path, other: str | None) -> None:
+def _rescue(git: Git, checkout: Path, source: Source, commit: str, kept: Path, other: str | None) -> None:
     """Copy aside what a checkout of `commit` would overwrite and nobody else has."""
-    for name in git.edited(checkout):
-        path = checkout / name
-        content = git.hash_file(checkout, name) if path.is_file() and not path.is_symlink() else None
-        stored = (git.blob_of(checkout, known, name) for known in ("HEAD", commit, other) if known)
-        if content is None or content not in stored:
+    known = [end for end in ("HEAD", commit, other) if end]
+    _rescue_edits(git, checkout, kept, known)
+    for name in collisions.collisions(git, checkout, source, commit):
+        if not _is_stored(git, checkout, name, known):
             _keep(checkout / name, kept / name)
-    for name in git.collisions(checkout, commit):
-        _keep(checkout / name, kept / name)
+
+
+def _rescue_edits(git: Git, checkout: Path, kept: Path, known: list[str]) -> None:
+    """The same for edited files, and for what is in the index alone; `known` are the commits that stay at hand."""
+    for name in git.edited(checkout):
+        if not _is_stored(git, checkout, name, known):
+            _keep(checkout / name, kept / name)
+        staged = git_work.staged_blob(git, checkout, name)
+        if staged and staged not in (git.blob_of(checkout, end, name) for end in known):
+            git_work.write_staged(git, checkout, name, kept.with_name(f"{kept.name}.staged"))
+
+
+def _is_stored(git: Git, checkout: Path, name: str, known: list[str]) -> bool:
+    path = checkout / name
+    content = git.hash_file(checkout, name) if path.is_file() and not path.is_symlink() else None
+    return content is not None and content in (git.blob_of(checkout, end, name) for end in known)
 
 
 def _keep(path: Path, kept: Path) -> None:
