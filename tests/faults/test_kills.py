@@ -7,7 +7,16 @@ import itertools
 import pytest
 
 from comfygov.ports import faults
-from tests.faults.scenarios import NAMES, Operation, Stage, first_and_last_of_each, first_of_each, numbered, operations
+from tests.faults.scenarios import (
+    NAMES,
+    Operation,
+    Outcomes,
+    Stage,
+    first_and_last_of_each,
+    first_of_each,
+    numbered,
+    operations,
+)
 
 SHARDS = 2
 QUICK = ("promote-update", "rollback")
@@ -19,15 +28,18 @@ def operation_of(stage: Stage, name: str) -> Operation:
     return next(operation for operation in operations(stage.governed) if operation.name == name)
 
 
-def strike_everywhere(stage: Stage, operation: Operation, places: list[str], allowed: list[dict[str, str]]) -> None:
+def strike_everywhere(stage: Stage, operation: Operation, places: list[str], found: Outcomes) -> None:
     for place in places:
         stage.reset(operation)
         ran = stage.run(operation, place)
         action = place.split("@")[0]
-        assert ran.exit_code in ((-9,) if action in ("kill", "tree") else (130, 0)), (place, ran)
+        # What is only remembered is written in one run and not in the next, so the last step may not come.
+        spared = place.endswith(f"#{found.moments.count(place.split('@')[1].split('#')[0])}")
+        fatal = (-9, 0) if spared else (-9,)
+        assert ran.exit_code in (fatal if action in ("kill", "tree") else (130, 0)), (place, ran)
         try:
             stage.recover(operation)
-            stage.judge(operation, allowed)
+            stage.judge(operation, found.allowed)
         except AssertionError as error:
             raise AssertionError(f"after `gov {' '.join(operation.command)}` with {place}: {error}\n{ran}") from error
 
@@ -40,7 +52,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(stage: Stage, name: 
     found = stage.outcomes(operation)
     steps = numbered(found.moments) if name in WHOLE else first_and_last_of_each(found.moments)
     places = [f"kill@{place}" for place in steps][shard::SHARDS]
-    strike_everywhere(stage, operation, places, found.allowed)
+    strike_everywhere(stage, operation, places, found)
 
 
 @pytest.mark.slow
@@ -51,7 +63,7 @@ def test_a_signal_at_any_kind_of_step_does_too(stage: Stage, name: str) -> None:
     found = stage.outcomes(operation)
     actions = itertools.islice(itertools.cycle(("term", "int", "tree")), NAMES.index(name) % 3, None)
     places = [f"{action}@{place}" for action, place in zip(actions, first_of_each(found.moments), strict=False)]
-    strike_everywhere(stage, operation, places, found.allowed)
+    strike_everywhere(stage, operation, places, found)
 
 
 @pytest.mark.quick
@@ -59,7 +71,7 @@ def test_a_signal_at_any_kind_of_step_does_too(stage: Stage, name: str) -> None:
 def test_a_kill_at_each_kind_of_step(stage: Stage, name: str) -> None:
     operation = operation_of(stage, name)
     found = stage.outcomes(operation)
-    strike_everywhere(stage, operation, [f"kill@{place}" for place in first_of_each(found.moments)], found.allowed)
+    strike_everywhere(stage, operation, [f"kill@{place}" for place in first_of_each(found.moments)], found)
 
 
 @pytest.mark.slow
