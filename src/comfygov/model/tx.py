@@ -89,13 +89,18 @@ class Logs(Stored, frozen=True):
 
 
 class Observed(Stored, frozen=True):
-    """What the trial saw."""
+    """What the trial saw. `sandbox_holds` and `sandbox_does_not_hold` say in words what the packs could not and
+    could do; `memory_limit` is in bytes, 0 is none."""
 
     sandbox: str = "none"
     boot_seconds: float = 0.0
     install_script: str = ""
     health: Baseline = field(default_factory=Baseline)
     environment_changes: Difference = field(default_factory=Difference)
+    sandbox_holds: tuple[str, ...] = ()
+    sandbox_does_not_hold: tuple[str, ...] = ()
+    network: str = ""
+    memory_limit: int = 0
 
 
 class NodeMove(Stored, frozen=True):

@@ -13,12 +13,12 @@ from comfygov.envs import record
 from comfygov.errors import GovError
 from comfygov.model.state import Baseline
 from comfygov.model.tx import Observed, PromotionPlan, Status, Transaction
-from comfygov.ops import explaining, locking, planning, settling, smoke, trying
+from comfygov.ops import boxing, explaining, locking, planning, settling, smoke, trying
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
 from comfygov.ports.progress import Stages
 from comfygov.resolve import fit, requirements, torch_backend, torch_family
-from comfygov.trial import boot, gates, sandbox
+from comfygov.trial import boot, gates
 from comfygov.truth import checkouts, store
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _begin_candidate(trial: Trial) -> None:
 
 def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | None) -> None:
     """Finish the environment of the trial; a sealed one that fits is used as it is when it is read-only."""
-    generations, read_only = trial.context.generations, _sandbox(trial).protects_environment
+    generations, read_only = trial.context.generations, boxing.box(trial.context).protects_environment
     if links is not None:
         links.result()
     if read_only and generations.is_sound(proposed.generation):
@@ -139,10 +139,6 @@ def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | Non
     generations.complete(trial.work, trial.candidate, trial.context.interpreter)
     if not read_only:
         fs.unshare_tree(trial.candidate)
-
-
-def _sandbox(trial: Trial) -> sandbox.Sandbox:
-    return sandbox.choose(trial.context.config.tx.sandbox)
 
 
 def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
@@ -295,6 +291,10 @@ def _conclude(
         logs=msgspec.structs.replace(trial.tx.logs, run_exit_code=exit_code),
         observed=Observed(
             sandbox=plan.sandbox.name,
+            sandbox_holds=plan.sandbox.holds(),
+            sandbox_does_not_hold=plan.sandbox.does_not_hold(),
+            network=plan.sandbox.network,
+            memory_limit=plan.limits.memory_bytes,
             boot_seconds=evidence.health.boot_seconds if evidence.health else 0.0,
             install_script=_ended(evidence.install_scripts),
             health=evidence.health or Baseline(),

@@ -7,14 +7,15 @@ import re
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import process
-from comfygov.ports.comfy_api import ComfyApi, free_port
+from comfygov.ports.comfy_api import ComfyApi, free_port, listening_socket
 from comfygov.trial import command, health
-from comfygov.trial.sandbox import Sandbox
+from comfygov.trial.limits import Limits
+from comfygov.trial.sandbox import Door, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ class BootPlan:
     stdout: Path
     stderr: Path
     run_id: str
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,52 @@ class Ended:
 
 def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path) -> Ended:
     """Run a program in the sandbox of the trial to its end; whatever it leaves running is ended too."""
-    process.become_subreaper()
     log = plan.work / f"script-{time.monotonic_ns()}.log"
-    service = process.start_service(
-        plan.sandbox.wrap(argv, [plan.work]), cwd=cwd, env=environment(plan), run_id=plan.run_id, stdout=log
-    )
-    try:
+    box = replace(plan.sandbox, view=plan.sandbox.view.with_arguments(argv))
+    with _running(replace(plan, sandbox=box), argv, cwd, log) as service:
         exit_code = service.wait(plan.timeout_seconds)
-    finally:
-        service.stop(signal.SIGKILL, 0.0)
-        process.end_marked(plan.run_id)
-    return Ended(exit_code, tail(log))
+    said = tail(log)
+    return Ended(_own_code(plan, exit_code), (*said, plan.limits.broken) if plan.limits.broken else said)
+
+
+@contextmanager
+def _running(
+    plan: BootPlan,
+    argv: Sequence[str],
+    cwd: Path,
+    stdout: Path,
+    stderr: Path | None = None,
+    door: Door | None = None,
+) -> Iterator[process.Service]:
+    """A program in the sandbox and the limits of the trial, for the block; then it and all it started are gone."""
+    process.become_subreaper()
+    plan.limits.broken = ""
+    with plan.limits.group(plan.run_id) as grouped:
+        service = process.start_service(
+            [*grouped, *plan.sandbox.wrap(argv, [plan.work], door)],
+            cwd=cwd,
+            env=environment(plan),
+            run_id=plan.run_id,
+            stdout=stdout,
+            stderr=stderr,
+            descriptors=[door.descriptor] if door and door.descriptor >= 0 else (),
+        )
+        try:
+            with plan.limits.watched(lambda: process.below(service.pid), plan.work, lambda: _kill(service)):
+                yield service
+        finally:
+            service.stop(signal.SIGTERM if stderr else signal.SIGKILL, _STOP_GRACE_SECONDS if stderr else 0.0)
+            process.end_marked(plan.run_id)
+
+
+def _kill(service: process.Service) -> None:
+    process.end_tree(service.pid, service.run_id, signal.SIGKILL, 0.0, since=service.started)
+
+
+def _own_code(plan: BootPlan, exit_code: int | None) -> int | None:
+    """bubblewrap ends with 128 + N where its command was ended by signal N."""
+    boxed = plan.sandbox.name == "bwrap" and exit_code is not None and 128 < exit_code <= 128 + signal.NSIG
+    return 128 - exit_code if boxed and exit_code is not None else exit_code
 
 
 @contextmanager
@@ -109,31 +146,39 @@ def booted(plan: BootPlan) -> Iterator[Booted]:
 
     Raises BootFailed with the reason and the tail of its log.
     """
-    process.become_subreaper()
-    port = free_port()
+    listener = listening_socket(command.DEFAULT_HOST) if plan.sandbox.needs_relay else None
+    door = Door(listener.getsockname()[1], listener.fileno()) if listener else Door(free_port())
     argv = command.arguments(
         plan.python,
         packs=plan.packs,
         host=command.DEFAULT_HOST,
-        port=port,
+        port=door.port,
         model_paths=plan.model_paths,
         extra=plan.extra_args,
     )
-    service = process.start_service(
-        plan.sandbox.wrap(argv, [plan.work]),
-        cwd=plan.tree,
-        env=environment(plan),
-        run_id=plan.run_id,
-        stdout=plan.stdout,
-        stderr=plan.stderr,
-    )
     try:
-        api = ComfyApi(command.DEFAULT_HOST, port)
-        seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
-        yield Booted(api, _read_health(api, service, plan, seconds), service)
+        with _running(plan, argv, plan.tree, plan.stdout, plan.stderr, door) as service:
+            if listener:
+                listener.close()
+            api = ComfyApi(command.DEFAULT_HOST, door.port)
+            seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
+            yield Booted(api, _read_health(api, service, plan, seconds), service)
+    except BootFailed as failure:
+        raise _explained(plan, failure) from failure.__cause__
     finally:
-        service.stop(signal.SIGTERM, _STOP_GRACE_SECONDS)
-        process.end_marked(plan.run_id)
+        if listener:
+            listener.close()
+
+
+def _explained(plan: BootPlan, failure: BootFailed) -> BootFailed:
+    """The failure with what the sandbox knows of it: a bound that was broken, the signal behind an exit code."""
+    code = _own_code(plan, failure.boot_exit_code)
+    if plan.limits.broken:
+        return BootFailed(f"ComfyUI was ended: {plan.limits.broken}", failure.hint, failure.details, code)
+    if code == failure.boot_exit_code or code is None:
+        return failure
+    message = failure.message.replace(f"exit code {failure.boot_exit_code}", f"signal {-code}")
+    return BootFailed(message, failure.hint, failure.details, code)
 
 
 def _read_health(api: ComfyApi, service: process.Service, plan: BootPlan, seconds: float) -> Baseline:

@@ -58,7 +58,17 @@ def detail_lines(detail: TxDetail) -> Iterator[str]:
     yield from rejected_lines(tx.rejected, "not taken")
     seconds = ", ".join(f"{name} {took:.1f} s" for name, took in tx.stage_seconds.items())
     yield f"times: {seconds}"
-    yield f"sandbox: {tx.observed.sandbox}; logs: {tx.logs.stderr}"
+    yield from _box(tx)
+    yield f"logs: {tx.logs.stderr}"
+
+
+def _box(tx: Transaction) -> Iterator[str]:
+    seen = tx.observed
+    yield f"sandbox: {seen.sandbox}{f', network: {seen.network}' if seen.network else ''}"
+    if seen.sandbox_holds:
+        yield f"  held: {'; '.join(seen.sandbox_holds)}"
+    if seen.sandbox_does_not_hold:
+        yield f"  not held: {'; '.join(seen.sandbox_does_not_hold)}"
 
 
 def _verdict(detail: TxDetail) -> Iterator[str]:
