@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comfygov.ports import desk
 from comfygov.trial import sandbox
 from comfygov.trial.limits import Limits, memory_bytes
 from comfygov.trial.view import view
@@ -26,7 +27,15 @@ def box(context: Context, environment: Path | None = None) -> sandbox.Sandbox:
     if environment is None:
         return sandbox.choose(tx.sandbox, tx.network)
     python = Path(context.interpreter.path)
-    needed = [home.root, home.comfyui, environment, python.parent.parent, cache_root() / "git", *_models(context)]
+    needed = [
+        home.root,
+        home.comfyui,
+        environment,
+        python.parent.parent,
+        cache_root() / "git",
+        desk.INSIDE,
+        *_models(context),
+    ]
     private = [*(home.comfyui / name for name in _USERS_FOLDERS), home.root / ".env"]
     return sandbox.choose(tx.sandbox, tx.network, view(needed, private))
 

@@ -57,12 +57,10 @@ def advice(refusal: str) -> list[str]:
     return [f"bubblewrap is there and may not be used ({refusal}): {allow}; {container}"]
 
 
-def note(chosen: sandbox.Sandbox, network: str) -> str:
+def note(chosen: sandbox.Sandbox) -> str:
     """The sentence for a trial that is not in the strongest box, or whose network is not held; else nothing."""
-    loose = network == "deny" and any(word in chosen.does_not_hold() for word in ("TCP connections", "UDP"))
-    if chosen.name == "none" and network == "deny":
-        loose = True
-    said = ['`network = "deny"` is not held here'] if loose else []
+    loose = chosen.name == "none" or {"TCP connections", "UDP"} & {*chosen.does_not_hold()}
+    said = ['`network = "deny"` is not held here'] if loose and chosen.network == "deny" else []
     if chosen.name == "none":
         said.append("this trial runs without a sandbox: a pack can do what you can do")
     hints = advice(bubblewrap.refusal()) if said or chosen.name == "landlock" else []

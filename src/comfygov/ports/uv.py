@@ -143,6 +143,18 @@ class Uv:
         if done.exit_code != 0:
             raise _failure("install the locked packages", done)
 
+    def sync_group(
+        self, project: Path, environment: Path, interpreter: str, group: str, without: Sequence[str]
+    ) -> None:
+        """Add what one dependency group of the lock needs to `environment`, but for the packages `without`."""
+        _refuse_other_python(environment, interpreter)
+        arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--inexact"]
+        arguments += ["--only-group", group, *(word for name in without for word in ("--no-install-package", name))]
+        settings = {"UV_PROJECT_ENVIRONMENT": str(environment)}
+        done = self._run(arguments, cwd=project, env=settings, timeout_seconds=SYNC_TIMEOUT_SECONDS)
+        if done.exit_code != 0:
+            raise _failure("install what a pack asked for", done)
+
     def forget(self, packages: Sequence[str]) -> None:
         """Drop what uv's cache holds of `packages`; it is fetched again."""
         done = self._run(["cache", "clean", *packages], cwd=Path("/"), timeout_seconds=300)

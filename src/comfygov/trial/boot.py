@@ -6,19 +6,20 @@ import os
 import re
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import process
+from comfygov.ports import desk, process
 from comfygov.ports.comfy_api import ComfyApi, free_port, listening_socket
+from comfygov.ports.desk import Answer, Desk
 from comfygov.trial import command, health
 from comfygov.trial.limits import Limits
 from comfygov.trial.sandbox import Door, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from comfygov.model.state import Baseline
@@ -46,6 +47,33 @@ class BootPlan:
     stderr: Path
     run_id: str
     limits: Limits = field(default_factory=Limits)
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a trial is observed: `desk` is a folder that it cannot write, `events` the log, `answer` replies to
+    installs, and Python looks for packages in `extra` first."""
+
+    desk: Path
+    events: Path
+    answer: Callable[[dict[str, Any]], Answer]
+    extra: Path
+
+    def variables(self, tree: Path, path: str, pack: str) -> dict[str, str]:
+        """What processes inside need to know, and the stand-ins for installers before everything on `path`."""
+        return {
+            "COMFYGOV_DESK": str(self.desk),
+            "COMFYGOV_PROGRAMS": str(self.desk / "bin"),
+            "COMFYGOV_CUSTOM_NODES": str(tree / "custom_nodes"),
+            "COMFYGOV_PACK": pack,
+            "PYTHONPATH": f"{desk.PYTHON_PATH}{os.pathsep}{self.extra}",
+            "PATH": f"{self.desk / 'bin'}{os.pathsep}{path}",
+        }
+
+    def open(self) -> Desk:
+        desk.write_programs(self.desk / "bin")
+        return Desk(self.desk, self.events, self.answer)
 
 
 @dataclass(frozen=True)
@@ -65,20 +93,23 @@ class BootFailed(GovError):
         self.boot_exit_code = boot_exit_code
 
 
-def environment(plan: BootPlan) -> dict[str, str]:
-    """The variables of a trial: an allow-list, and a home and temporary directory of its own."""
+def environment(plan: BootPlan, pack: str = "") -> dict[str, str]:
+    """The variables of a trial: an allow-list, and a home and temporary directory of its own. `pack` is the one
+    that what is started belongs to."""
     home, temporary = plan.work / "home", plan.work / "tmp"
     for directory in (home, temporary):
         directory.mkdir(parents=True, exist_ok=True)
     allowed = {name: value for name, value in os.environ.items() if command.may_see(name, value)}
+    path = f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}"
     return {
         **allowed,
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "VIRTUAL_ENV": str(plan.environment),
-        "PATH": f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}",
+        "PATH": path,
         "PYTHONUNBUFFERED": "1",
         "COMFYUI_PATH": str(plan.tree),
+        **(plan.watch.variables(plan.tree, path, pack) if plan.watch else {}),
     }
 
 
@@ -90,11 +121,11 @@ class Ended:
     lines: tuple[str, ...]
 
 
-def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path) -> Ended:
+def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path, pack: str = "") -> Ended:
     """Run a program in the sandbox of the trial to its end; whatever it leaves running is ended too."""
     log = plan.work / f"script-{time.monotonic_ns()}.log"
     box = replace(plan.sandbox, view=plan.sandbox.view.with_arguments(argv))
-    with _running(replace(plan, sandbox=box), argv, cwd, log) as service:
+    with _running(replace(plan, sandbox=box), argv, cwd, log, pack=pack) as service:
         exit_code = service.wait(plan.timeout_seconds)
     said = tail(log)
     return Ended(_own_code(plan, exit_code), (*said, plan.limits.broken) if plan.limits.broken else said)
@@ -108,15 +139,16 @@ def _running(
     stdout: Path,
     stderr: Path | None = None,
     door: Door | None = None,
+    pack: str = "",
 ) -> Iterator[process.Service]:
     """A program in the sandbox and the limits of the trial, for the block; then it and all it started are gone."""
     process.become_subreaper()
     plan.limits.broken = ""
-    with plan.limits.group(plan.run_id) as grouped:
+    with plan.watch.open() if plan.watch else nullcontext(), plan.limits.group(plan.run_id) as grouped:
         service = process.start_service(
             [*grouped, *plan.sandbox.wrap(argv, [plan.work], door)],
             cwd=cwd,
-            env=environment(plan),
+            env=environment(plan, pack),
             run_id=plan.run_id,
             stdout=stdout,
             stderr=stderr,
