@@ -17,6 +17,7 @@ from comfygov.ops import absorbing, boxing, doctor_sandbox, explaining, locking,
 from comfygov.ops.absorbing import Absorber
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
+from comfygov.ports.desk import compile_inside
 from comfygov.ports.progress import Stages
 from comfygov.resolve import fit, requirements, torch_backend, torch_family
 from comfygov.trial import boot, gates, watching
@@ -244,6 +245,8 @@ def _watched(trial: Trial, proposed: State, plan: boot.BootPlan) -> tuple[boot.B
     """The plan with a desk beside it, at which installs are answered."""
     desk = trial.context.home.work / f"{trial.tx.txid}-desk"
     fs.remove_tree(desk)
+    python = trial.context.interpreter
+    compile_inside(python.path, python.build.split()[0])
     absorber = Absorber(
         trial.context,
         desk / "lock",

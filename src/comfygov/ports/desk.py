@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from comfygov.ports import fs
+from comfygov.ports import bytecode, fs
 from comfygov.ports.inside import relay
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ def write_programs(folder: Path) -> Path:
         text = f'#!/bin/sh\nexec "$VIRTUAL_ENV/bin/python" "{script}" {name} "$@"\n'
         fs.write_atomic(folder / name, text.encode(), mode=0o755)
     return folder
+
+
+def compile_inside(python: str, tag: str) -> None:
+    """Make the bytecode of what runs in every process of a trial: in there it could not be written. `tag` is the
+    Python's own name for its bytecode (`cpython-312`)."""
+    made = PYTHON_PATH / "__pycache__" / f"comfygov_installs.{tag}.pyc"
+    if not made.exists() and os.access(PYTHON_PATH, os.W_OK):
+        bytecode.compile_tree(python, PYTHON_PATH)
 
 
 @dataclass
