@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.ports import desk
+from comfygov.ports.uv import mapped_files
 from comfygov.trial import sandbox
 from comfygov.trial.limits import Limits, memory_bytes
 from comfygov.trial.view import view
@@ -27,10 +28,12 @@ def box(context: Context, environment: Path | None = None) -> sandbox.Sandbox:
     if environment is None:
         return sandbox.choose(tx.sandbox, tx.network)
     python = Path(context.interpreter.path)
+    libraries = mapped_files(context.interpreter.path)
     needed = [
         home.root,
         home.comfyui,
         environment,
+        *libraries,
         python.parent.parent,
         cache_root() / "git",
         desk.INSIDE,

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -226,6 +227,18 @@ def inspect_interpreter(path: str) -> Interpreter:
             (done.words[-500:],),
         )
     return Interpreter(**json.loads(done.stdout))
+
+
+_MAPPED = "print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}, sep='\\n')"
+
+
+@lru_cache(maxsize=4)
+def mapped_files(python: str) -> tuple[Path, ...]:
+    """The libraries that a Python is made of: a shared libpython may lie far from its program."""
+    if not Path("/proc/self/maps").exists():
+        return ()
+    done = process.run([python, "-I", "-S", "-c", _MAPPED], timeout_seconds=30)
+    return tuple(Path(line) for line in done.stdout.splitlines() if line.startswith("/"))
 
 
 def _failure(what: str, done: process.Completed) -> GovError:
