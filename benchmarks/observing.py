@@ -41,11 +41,13 @@ def measure(runs: int, given: Path | None) -> list[Row]:
         watched: list[float] = []
         bare: list[float] = []
         compile_inside(context.interpreter.path, context.interpreter.build.split()[0])
-        _boot(context, observed=True)  # warms the caches
+        for observed in (True, False):
+            _boot(context, observed=observed)  # warms the caches
         for number in range(runs):
             say(f"round {number + 1} of {runs}")
-            watched.append(_boot(context, observed=True))
-            bare.append(_boot(context, observed=False))
+            first = bool(number % 2)
+            for observed in (first, not first):
+                (watched if observed else bare).append(_boot(context, observed=observed))
     what = "boot of a trial, observed (bare: not observed)"
     return [Row(what, statistics.median(watched), statistics.median(bare), Budget(times=1.05))]
 
