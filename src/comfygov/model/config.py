@@ -35,13 +35,15 @@ class Runtime(Section, frozen=True):
 
 
 class Tx(Section, frozen=True):
-    """How a trial runs. `timeout_seconds` is the time that ComfyUI has to become ready."""
+    """How a trial runs. `timeout_seconds` is the time that ComfyUI has to become ready, `memory_limit` what all its
+    processes may hold together: `16G`, `75%` of the machine's memory, or `none`."""
 
     timeout_seconds: float = 600.0
     smoke_test_cmd: tuple[str, ...] = ()
     smoke_workflows: tuple[str, ...] = ()
     network: Literal["allow", "record", "deny"] = "allow"
-    sandbox: Literal["auto", "none"] = "auto"
+    sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
+    memory_limit: str = "90%"
     extra_args: tuple[str, ...] = ()
 
 

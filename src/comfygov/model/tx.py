@@ -88,14 +88,51 @@ class Logs(Stored, frozen=True):
     events: str = ""
 
 
+class InstallRequest(Stored, frozen=True):
+    """An install that a pack asked for while it ran. `form` is the installer (pip, uv, conda, …), `answer` is
+    `absorbed` (installed, and declared for the pack from now on), `satisfied` or `refused`, for `reason`."""
+
+    pack: str
+    form: str
+    command: str = ""
+    requirements: tuple[str, ...] = ()
+    argv: str = ""
+    target: str = ""
+    answer: str = ""
+    reason: str = ""
+
+
+class PackActs(Stored, frozen=True):
+    """What one pack did besides registering nodes: at most fifty of each kind are named, `counts` says how many
+    there were. Files are those outside of the pack's folder and of the trial's scratch space, connections those
+    that leave the machine; an act that the sandbox stopped is there too. `weight` orders packs."""
+
+    pack: str
+    installs: tuple[InstallRequest, ...] = ()
+    processes: tuple[str, ...] = ()
+    connections: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    deletes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    weight: int = 0
+
+
 class Observed(Stored, frozen=True):
-    """What the trial saw."""
+    """What the trial saw. `sandbox_holds` and `sandbox_does_not_hold` say in words what the packs could not and
+    could do; `memory_limit` is in bytes, 0 is none."""
 
     sandbox: str = "none"
     boot_seconds: float = 0.0
     install_script: str = ""
     health: Baseline = field(default_factory=Baseline)
     environment_changes: Difference = field(default_factory=Difference)
+    sandbox_holds: tuple[str, ...] = ()
+    sandbox_does_not_hold: tuple[str, ...] = ()
+    network: str = ""
+    memory_limit: int = 0
+    acts: tuple[PackActs, ...] = ()
 
 
 class NodeMove(Stored, frozen=True):

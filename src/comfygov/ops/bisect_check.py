@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ops import locking, smoke, trying
+from comfygov.ops import boxing, locking, smoke, trying
 from comfygov.ops.bisect_walk import Verdict
 from comfygov.ops.context import LOCK_WAIT_SECONDS, Context, hidden
 from comfygov.ports import fs, lock
-from comfygov.trial import boot, sandbox
+from comfygov.trial import boot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ def _ensure_environment(context: Context, state: State) -> bool:
 def _environment(context: Context, state: State, name: str) -> Path:
     """The sealed environment where nothing can write to it, else a copy."""
     sealed = context.generations.path(state.generation).absolute()
-    if sandbox.choose(context.config.tx.sandbox).protects_environment:
+    if boxing.box(context).protects_environment:
         return sealed
     own = context.home.work.absolute() / f"{name}-env"
     fs.remove_tree(own)

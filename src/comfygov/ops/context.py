@@ -209,7 +209,13 @@ def discard_work(context: Context, txid: str) -> None:
     from comfygov.ports import fs
 
     work = context.home.work
-    for path in (context.home.candidates / txid, work / txid, work / f"{txid}-boot", work / f"{txid}-promote-boot"):
+    for path in (
+        context.home.candidates / txid,
+        work / txid,
+        work / f"{txid}-desk",
+        work / f"{txid}-boot",
+        work / f"{txid}-promote-boot",
+    ):
         fs.remove_tree(path)
 
 

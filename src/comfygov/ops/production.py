@@ -13,6 +13,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import RunRecord
+from comfygov.ops import governing
 from comfygov.ports import clock, faults, identity, process
 from comfygov.truth import store
 from comfygov.truth.home import is_home
@@ -183,7 +184,10 @@ def _pack_arguments(context: Context, packs: Sequence[str]) -> list[str]:
 def _environment(context: Context, generation: str) -> dict[str, str]:
     environment = context.generations.path(generation).resolve()
     path = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return process.child_environment({"VIRTUAL_ENV": str(environment), "PATH": path, "PYTHONUNBUFFERED": "1"})
+    governed = governing.variables(context, path)
+    return process.child_environment(
+        {"VIRTUAL_ENV": str(environment), "PATH": path, "PYTHONUNBUFFERED": "1", **governed}
+    )
 
 
 def _with_device(context: Context, args: Sequence[str]) -> Sequence[str]:

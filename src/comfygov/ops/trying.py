@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from comfygov.ops import boxing
 from comfygov.ops.context import trial_run_id, work_directory
 from comfygov.ops.production import device_arguments
 from comfygov.ports import clones, fs
 from comfygov.ports.git import recorded_source
-from comfygov.trial import boot, command, sandbox, tree
+from comfygov.trial import boot, command, tree
 from comfygov.trial.bytecode import BytecodeCache
 from comfygov.truth.commit import model_paths_text
 from comfygov.truth.home import cache_root
@@ -51,7 +52,8 @@ def plan(
         packs=(*command.shipped_packs(private), *(pack.name for pack in enabled)),
         model_paths=_model_paths(context, work),
         extra_args=(*device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
-        sandbox=sandbox.choose(context.config.tx.sandbox),
+        sandbox=boxing.box(context, environment),
+        limits=boxing.limits(context),
         timeout_seconds=timeout_seconds or context.config.tx.timeout_seconds,
         stdout=stdout,
         stderr=stderr,

@@ -108,4 +108,4 @@ def _record(context: Context, txid: str, base_id: str, base: State, change: Chan
 
 def _logs(context: Context, txid: str) -> Logs:
     start = context.home.relative(context.home.logs / txid)
-    return Logs(f"{start}.stdout.log", f"{start}.stderr.log")
+    return Logs(f"{start}.stdout.log", f"{start}.stderr.log", events=f"{start}.events.jsonl")

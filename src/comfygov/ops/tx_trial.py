@@ -13,12 +13,14 @@ from comfygov.envs import record
 from comfygov.errors import GovError
 from comfygov.model.state import Baseline
 from comfygov.model.tx import Observed, PromotionPlan, Status, Transaction
-from comfygov.ops import explaining, locking, planning, settling, smoke, trying
+from comfygov.ops import absorbing, boxing, doctor_sandbox, explaining, locking, planning, settling, smoke, trying
+from comfygov.ops.absorbing import Absorber
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
+from comfygov.ports.desk import compile_inside
 from comfygov.ports.progress import Stages
 from comfygov.resolve import fit, requirements, torch_backend, torch_family
-from comfygov.trial import boot, gates, sandbox
+from comfygov.trial import boot, gates, watching
 from comfygov.truth import checkouts, store
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfygov.model.state import Declaration
-    from comfygov.model.tx import ConflictReport, Verdict
+    from comfygov.model.tx import ConflictReport, InstallRequest, PackActs, Verdict
     from comfygov.ops.change import Change
     from comfygov.truth.snapshots import State
+
+
+_MAX_ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Trial:
     timeout_seconds: float | None
     outcome: Outcome
     notes: tuple[tuple[Verdict, str], ...] = ()
+    installs: list[InstallRequest] = dataclasses.field(default_factory=list)
 
     @property
     def work(self) -> Path:
@@ -69,19 +75,44 @@ class Trial:
 def execute(trial: Trial) -> Transaction:
     """Run an opened trial to its verdict; whatever stops it, the record says so."""
     try:
-        prepared = _prepare(trial)
-        if prepared is None:
-            discard_work(trial.context, trial.tx.txid)
-        else:
-            _boot_and_judge(trial, *prepared)
+        (trial.context.home.root / trial.tx.logs.events).unlink(missing_ok=True)
+        _run_rounds(trial)
     except BaseException as error:
         words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
         trial.update(status=trial.outcome.failed, ended_at=clock.now(), error=words, candidate_env=None)
         discard_work(trial.context, trial.tx.txid)
         raise
     finally:
-        fs.remove_tree(trial.context.home.work / f"{trial.tx.txid}-boot")
+        for part in ("boot", "desk"):
+            fs.remove_tree(trial.context.home.work / f"{trial.tx.txid}-{part}")
     return trial.tx
+
+
+def _run_rounds(trial: Trial) -> None:
+    """What packs install while they start is declared for them, and all of it is tried once more: what promote
+    would commit is what has run."""
+    for round_number in range(1, _MAX_ROUNDS + 1):
+        prepared = _prepare(trial)
+        if prepared is None:
+            discard_work(trial.context, trial.tx.txid)
+            return
+        seen = _run_everything(trial, *prepared)
+        if not seen.absorber.absorbed or round_number == _MAX_ROUNDS:
+            _conclude(trial, seen)
+            return
+        _take_over(trial, seen.absorber)
+
+
+def _take_over(trial: Trial, absorber: Absorber) -> None:
+    for pack, lines in absorber.absorbed.items():
+        trial.context.progress.note(
+            f"{pack} installed {', '.join(lines)} by itself: it is tried again with that declared"
+        )
+    trial.installs += absorber.requests
+    trial.change = absorbing.extended(trial.change, absorber.absorbed)
+    moves = tuple(pack.move() for pack in trial.change.packs)
+    trial.update(declared=trial.change.declared_lines(), nodes=moves)
+    fs.remove_tree(trial.candidate)
 
 
 def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
@@ -127,7 +158,7 @@ def _begin_candidate(trial: Trial) -> None:
 
 def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | None) -> None:
     """Finish the environment of the trial; a sealed one that fits is used as it is when it is read-only."""
-    generations, read_only = trial.context.generations, _sandbox(trial).protects_environment
+    generations, read_only = trial.context.generations, boxing.box(trial.context).protects_environment
     if links is not None:
         links.result()
     if read_only and generations.is_sound(proposed.generation):
@@ -140,10 +171,6 @@ def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | Non
     generations.complete(trial.work, trial.candidate, trial.context.interpreter)
     if not read_only:
         fs.unshare_tree(trial.candidate)
-
-
-def _sandbox(trial: Trial) -> sandbox.Sandbox:
-    return sandbox.choose(trial.context.config.tx.sandbox)
 
 
 def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
@@ -204,7 +231,39 @@ def state_digest(state: State) -> str:
     return hashlib.sha256(state.uv_lock + "\n".join(commits).encode()).hexdigest()
 
 
-def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
+@dataclasses.dataclass
+class Seen:
+    """One boot of the candidate, and all that is known of it. `exit_code` is that of a ComfyUI that ended itself."""
+
+    plan: boot.BootPlan
+    absorber: Absorber
+    evidence: gates.Evidence
+    after: tuple[str, ...]
+    exit_code: int | None
+
+
+def _watched(trial: Trial, proposed: State, plan: boot.BootPlan) -> tuple[boot.BootPlan, Absorber]:
+    """The plan with a desk beside it, at which installs are answered."""
+    desk = trial.context.home.work / f"{trial.tx.txid}-desk"
+    fs.remove_tree(desk)
+    python = trial.context.interpreter
+    compile_inside(python.path, python.build.split()[0])
+    absorber = Absorber(
+        trial.context,
+        desk / "lock",
+        trial.change,
+        proposed_declaration(trial),
+        proposed.uv_lock,
+        record.freeze(trial.candidate),
+        desk / "env",
+    )
+    events = trial.context.home.root / trial.tx.logs.events
+    watch = boot.Watch(desk.absolute(), events, absorber.answer, absorber.prepare().absolute())
+    return dataclasses.replace(plan, watch=watch), absorber
+
+
+def _run_everything(trial: Trial, proposed: State, unwatched: boot.BootPlan) -> Seen:
+    plan, absorber = _watched(trial, proposed, unwatched)
     evidence = gates.Evidence(
         packs=tuple((pack.id, pack.plugin.source) for pack in trial.change.packs),
         moves_comfyui=trial.change.comfyui is not None,
@@ -224,7 +283,7 @@ def _boot_and_judge(trial: Trial, proposed: State, plan: boot.BootPlan) -> None:
     exit_code = _boot(trial, plan, evidence)
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)
-    _conclude(trial, plan, evidence, after, exit_code)
+    return Seen(plan, absorber, evidence, after, exit_code)
 
 
 def _local_edits(trial: Trial) -> Iterator[str]:
@@ -250,7 +309,7 @@ def _run_install_scripts(trial: Trial, plan: boot.BootPlan, evidence: gates.Evid
         if pack.declared.has_install_script:
             script = plan.tree / "custom_nodes" / pack.id / "install.py"
             with trial.stages.stage("install.py"):
-                done = boot.run_script(plan, [plan.python, str(script)], script.parent)
+                done = boot.run_script(plan, [plan.python, str(script)], script.parent, pack.id)
             evidence.install_scripts[pack.id] = (done.exit_code, done.lines)
 
 
@@ -288,13 +347,15 @@ def _boot(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> int | 
         evidence.boot_error = failure.message
         evidence.boot_log = failure.details
         return failure.boot_exit_code
-    evidence.smoke += smoke.command(trial.context, plan)
+    evidence.smoke += smoke.command(trial.context, dataclasses.replace(plan, watch=None))
     return None
 
 
-def _conclude(
-    trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence, after: tuple[str, ...], exit_code: int | None
-) -> None:
+def _conclude(trial: Trial, seen: Seen) -> None:
+    plan, evidence, after, exit_code = seen.plan, seen.evidence, seen.after, seen.exit_code
+    evidence.installs = absorbing.all_requests(trial.installs, seen.absorber)
+    evidence.install_policy = trial.context.config.policy.runtime_installs
+    evidence.sandbox_note = doctor_sandbox.note(plan.sandbox)
     verdicts = gates.judge(evidence)
     failed = gates.blocking(verdicts)
     trial.update(
@@ -306,6 +367,11 @@ def _conclude(
         logs=msgspec.structs.replace(trial.tx.logs, run_exit_code=exit_code),
         observed=Observed(
             sandbox=plan.sandbox.name,
+            sandbox_holds=plan.sandbox.holds(),
+            sandbox_does_not_hold=plan.sandbox.does_not_hold(),
+            network=plan.sandbox.network,
+            memory_limit=plan.limits.memory_bytes,
+            acts=_acts(trial, plan, evidence.installs),
             boot_seconds=evidence.health.boot_seconds if evidence.health else 0.0,
             install_script=_ended(evidence.install_scripts),
             health=evidence.health or Baseline(),
@@ -313,6 +379,13 @@ def _conclude(
         ),
         error="; ".join(gate.reason for gate in failed),
     )
+
+
+def _acts(trial: Trial, plan: boot.BootPlan, installs: tuple[InstallRequest, ...]) -> tuple[PackActs, ...]:
+    """By pack; what stays in the home and the temporary folder that the trial has for itself is no news."""
+    own = [str((plan.work / name).absolute()) + "/" for name in ("tmp", "home")]
+    events = watching.read(trial.context.home.root / trial.tx.logs.events)
+    return watching.summary(events, installs, own)
 
 
 def _ended(scripts: dict[str, tuple[int | None, tuple[str, ...]]]) -> str:

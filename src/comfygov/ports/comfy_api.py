@@ -121,6 +121,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listening_socket(host: str) -> socket.socket:
+    """A socket that listens on a free port of `host`."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((host, 0))
+    listener.listen(64)
+    return listener
+
+
 def port_is_taken(host: str, port: int) -> bool:
     """True when binding `host:port` fails, which is what ComfyUI would meet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,14 +1,17 @@
 """Run a command that can write below named directories only (Linux Landlock, no privileges needed), and
 that dies with the process that started it.
 
-As a program: ``python -I landlock.py [--rw DIR]... -- COMMAND [ARG]...``. System call numbers are the
-same on every architecture that Linux has had since 5.13; constants are those of linux/landlock.h.
+As a program: ``python -I landlock.py [--rw DIR]... [--ro DIR]... [--serve PORT] -- COMMAND [ARG]...``. With any
+``--ro``, files elsewhere cannot be read; with ``--serve`` the command listens on that port and connects to nothing.
+System call numbers are the same on every architecture that Linux has had since 5.13; constants are those of
+linux/landlock.h and linux/seccomp.h.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
 import struct
 import sys
@@ -18,6 +21,7 @@ _ADD_RULE = 445
 _RESTRICT_SELF = 446
 _VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
+_RULE_PORT = 2
 _NO_NEW_PRIVILEGES = 38
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -26,6 +30,21 @@ _WRITE_FILE = 1 << 1
 _CHANGE_DIRECTORY = sum(1 << bit for bit in range(4, 13))
 _REFER = 1 << 13  # ABI 2: rename and link across directories
 _TRUNCATE = 1 << 14  # ABI 3
+_READ_FILE = 1 << 2
+_BIND_TCP = 1 << 0
+_CONNECT_TCP = 1 << 1
+NETWORK_ABI = 4
+SCOPE_ABI = 6
+_SCOPES = 0b11  # no signals and no abstract unix sockets of processes outside
+
+_SET_SECCOMP = 22
+_FILTER_MODE = 2
+_LOAD, _EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
+_IO_URING_SETUP = 425  # it opens sockets without the system call
+# Architecture as the kernel names it, and the number of socket(2).
+_SOCKET_CALL = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
+_STREAM, _TYPE_MASK = 1, 0xF
 
 
 def abi() -> int:
@@ -37,30 +56,83 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def restrict_writes(directories: list[str]) -> None:
-    """From now on this process and its children write, create and delete below `directories` only."""
+def holds_datagrams() -> bool:
+    """True where `--serve` can also refuse UDP and raw sockets, which Landlock does not know."""
+    return sys.platform == "linux" and platform.machine() in _SOCKET_CALL
+
+
+def restrict(writable: list[str], readable: list[str], serve_port: int = 0) -> None:
+    """From now on this process and its children write, create and delete below `writable` only.
+
+    With `readable` they read files there and below `writable` only. With a `serve_port` they may listen on it
+    and connect to nothing by TCP.
+    """
     version = abi()
     if version < 1:
         raise OSError("this kernel has no Landlock")
     handled = _WRITE_FILE | _CHANGE_DIRECTORY
     handled |= _REFER if version >= 2 else 0
     handled |= _TRUNCATE if version >= 3 else 0
+    handled |= _READ_FILE if readable else 0
+    network = _BIND_TCP | _CONNECT_TCP if serve_port and version >= NETWORK_ABI else 0
+    fields = [handled, *([network] if version >= NETWORK_ABI else []), *([_SCOPES] if version >= SCOPE_ABI else [])]
     libc = ctypes.CDLL(None, use_errno=True)
-    attributes = ctypes.create_string_buffer(struct.pack("=Q", handled), 8)
-    ruleset = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(8), ctypes.c_uint32(0))
+    packed = struct.pack(f"={len(fields)}Q", *fields)
+    attributes = ctypes.create_string_buffer(packed, len(packed))
+    ruleset = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(packed)), ctypes.c_uint32(0))
     _check(ruleset, "landlock_create_ruleset")
-    for directory in directories:
+    for directory in readable:
+        _allow(libc, ruleset, directory, _READ_FILE)
+    for directory in writable:
         _allow(libc, ruleset, directory, handled)
+    if network:
+        rule = ctypes.create_string_buffer(struct.pack("=QQ", _BIND_TCP, serve_port), 16)
+        done = libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_PORT), rule, ctypes.c_uint32(0))
+        _check(done, "landlock_add_rule port")
     _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
     _check(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock_restrict_self")
     os.close(ruleset)
+    if serve_port and holds_datagrams():
+        _refuse_datagrams(libc)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def _refuse_datagrams(libc: ctypes.CDLL) -> None:
+    """Internet sockets are TCP or refused, packet and vsock sockets are refused (classic BPF, seccomp(2))."""
+    architecture, socket_call = _SOCKET_CALL[platform.machine()]
+    inet, inet6, packet, vsock = 2, 10, 17, 40
+    code = [
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _REFUSE),  # a 32-bit program would have other numbers
+        (_LOAD, 0, 0, 0),
+        (_EQUAL, 10, 0, _IO_URING_SETUP),
+        (_EQUAL, 0, 8, socket_call),
+        (_LOAD, 0, 0, 16),  # the family
+        (_EQUAL, 7, 0, packet),
+        (_EQUAL, 6, 0, vsock),
+        (_EQUAL, 1, 0, inet),
+        (_EQUAL, 0, 3, inet6),
+        (_LOAD, 0, 0, 24),  # the type, with flags above it
+        (_AND, 0, 0, _TYPE_MASK),
+        (_EQUAL, 0, 1, _STREAM),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _REFUSE),
+    ]
+    packed = b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+    buffer = ctypes.create_string_buffer(packed, len(packed))
+    program = _Program(len(code), ctypes.cast(buffer, ctypes.c_void_p))
+    _check(libc.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program), 0, 0), "prctl seccomp")
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not os.path.isdir(path):  # noqa: PTH112 (this file runs alone, with -I and little else)
-            rights &= _WRITE_FILE | _TRUNCATE
+            rights &= _WRITE_FILE | _TRUNCATE | _READ_FILE
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, descriptor), 12)
         done = libc.syscall(
             _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_PATH_BENEATH), rule, ctypes.c_uint32(0)
@@ -86,12 +158,12 @@ def die_with_parent() -> None:
 
 def main(arguments: list[str]) -> None:
     die_with_parent()
-    writable: list[str] = []
-    while arguments and arguments[0] == "--rw":
-        writable.append(arguments[1])
+    given: dict[str, list[str]] = {"--rw": [], "--ro": [], "--serve": []}
+    while arguments and arguments[0] in given:
+        given[arguments[0]].append(arguments[1])
         arguments = arguments[2:]
     command = arguments[1:]
-    restrict_writes(writable)
+    restrict(given["--rw"], given["--ro"], int(next(iter(given["--serve"]), "0")))
     os.execv(command[0], command)  # noqa: S606 (an argument list)
 
 

@@ -206,9 +206,10 @@ def start_service(
     stderr: Path | None = None,
     stdout_is_stderr: bool = False,
     is_production: bool = False,
+    descriptors: Sequence[int] = (),
 ) -> Service:
     """Start `argv`; `stdout` None inherits the terminal (or, so asked, its standard error), `stderr` None
-    joins standard output. Production gets the person's own umask."""
+    joins standard output. Production gets the person's own umask. `descriptors` stay open in the child."""
     import subprocess
 
     environment = {**env, RUN_ID_VARIABLE: run_id}
@@ -225,6 +226,7 @@ def start_service(
             stderr=err or (subprocess.STDOUT if out else None),
             start_new_session=True,
             umask=_user_umask if is_production else -1,
+            pass_fds=tuple(descriptors),
         )
     except OSError as error:
         raise GovError(Code.TOOL_FAILED, f"`{argv[0]}` could not be started: {error.strerror}") from error
@@ -274,6 +276,36 @@ def members(pid: int, run_id: str, since: float | None = None) -> set[int]:
     found |= _adopted(since) if since is not None else set()
     found |= _where(lambda process: os.getsid(process.pid) == pid or process.environ().get(RUN_ID_VARIABLE) == run_id)
     return {p for p in found - {os.getpid()} if started_at(p) is not None}
+
+
+def below(pid: int) -> set[int]:
+    """The living descendants of a process, and itself."""
+    import psutil
+
+    try:
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.Error:
+        return set()
+
+
+def private_bytes(pids: set[int]) -> int:
+    """Memory that these processes hold and do not share (what they map from files does not count)."""
+    import psutil
+
+    total = 0
+    for pid in pids:
+        try:
+            memory = psutil.Process(pid).memory_info()
+        except psutil.Error:
+            continue
+        total += max(0, memory.rss - getattr(memory, "shared", 0))
+    return total
+
+
+def machine_memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def _where(holds: Callable[[psutil.Process], bool]) -> set[int]:

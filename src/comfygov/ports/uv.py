@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -143,6 +144,18 @@ class Uv:
         if done.exit_code != 0:
             raise _failure("install the locked packages", done)
 
+    def sync_group(
+        self, project: Path, environment: Path, interpreter: str, group: str, without: Sequence[str]
+    ) -> None:
+        """Add what one dependency group of the lock needs to `environment`, but for the packages `without`."""
+        _refuse_other_python(environment, interpreter)
+        arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--inexact"]
+        arguments += ["--only-group", group, *(word for name in without for word in ("--no-install-package", name))]
+        settings = {"UV_PROJECT_ENVIRONMENT": str(environment)}
+        done = self._run(arguments, cwd=project, env=settings, timeout_seconds=SYNC_TIMEOUT_SECONDS)
+        if done.exit_code != 0:
+            raise _failure("install what a pack asked for", done)
+
     def forget(self, packages: Sequence[str]) -> None:
         """Drop what uv's cache holds of `packages`; it is fetched again."""
         done = self._run(["cache", "clean", *packages], cwd=Path("/"), timeout_seconds=300)
@@ -214,6 +227,18 @@ def inspect_interpreter(path: str) -> Interpreter:
             (done.words[-500:],),
         )
     return Interpreter(**json.loads(done.stdout))
+
+
+_MAPPED = "print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}, sep='\\n')"
+
+
+@lru_cache(maxsize=4)
+def mapped_files(python: str) -> tuple[Path, ...]:
+    """The libraries that a Python is made of: a shared libpython may lie far from its program."""
+    if not Path("/proc/self/maps").exists():
+        return ()
+    done = process.run([python, "-I", "-S", "-c", _MAPPED], timeout_seconds=30)
+    return tuple(Path(line) for line in done.stdout.splitlines() if line.startswith("/"))
 
 
 def _failure(what: str, done: process.Completed) -> GovError:

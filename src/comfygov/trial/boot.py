@@ -6,18 +6,20 @@ import os
 import re
 import signal
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import process
-from comfygov.ports.comfy_api import ComfyApi, free_port
+from comfygov.ports import desk, process
+from comfygov.ports.comfy_api import ComfyApi, free_port, listening_socket
+from comfygov.ports.desk import Answer, Desk
 from comfygov.trial import command, health
-from comfygov.trial.sandbox import Sandbox
+from comfygov.trial.limits import Limits
+from comfygov.trial.sandbox import Door, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from comfygov.model.state import Baseline
@@ -44,6 +46,34 @@ class BootPlan:
     stdout: Path
     stderr: Path
     run_id: str
+    limits: Limits = field(default_factory=Limits)
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a trial is observed: `desk` is a folder that it cannot write, `events` the log, `answer` replies to
+    installs, and Python looks for packages in `extra` first."""
+
+    desk: Path
+    events: Path
+    answer: Callable[[dict[str, Any]], Answer]
+    extra: Path
+
+    def variables(self, tree: Path, path: str, pack: str) -> dict[str, str]:
+        """What processes inside need to know, and the stand-ins for installers before everything on `path`."""
+        return {
+            "COMFYGOV_DESK": str(self.desk),
+            "COMFYGOV_PROGRAMS": str(self.desk / "bin"),
+            "COMFYGOV_CUSTOM_NODES": str(tree / "custom_nodes"),
+            "COMFYGOV_PACK": pack,
+            "PYTHONPATH": f"{desk.PYTHON_PATH}{os.pathsep}{self.extra}",
+            "PATH": f"{self.desk / 'bin'}{os.pathsep}{path}",
+        }
+
+    def open(self) -> Desk:
+        desk.write_programs(self.desk / "bin")
+        return Desk(self.desk, self.events, self.answer)
 
 
 @dataclass(frozen=True)
@@ -63,20 +93,23 @@ class BootFailed(GovError):
         self.boot_exit_code = boot_exit_code
 
 
-def environment(plan: BootPlan) -> dict[str, str]:
-    """The variables of a trial: an allow-list, and a home and temporary directory of its own."""
+def environment(plan: BootPlan, pack: str = "") -> dict[str, str]:
+    """The variables of a trial: an allow-list, and a home and temporary directory of its own. `pack` is the one
+    that what is started belongs to."""
     home, temporary = plan.work / "home", plan.work / "tmp"
     for directory in (home, temporary):
         directory.mkdir(parents=True, exist_ok=True)
     allowed = {name: value for name, value in os.environ.items() if command.may_see(name, value)}
+    path = f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}"
     return {
         **allowed,
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "VIRTUAL_ENV": str(plan.environment),
-        "PATH": f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}",
+        "PATH": path,
         "PYTHONUNBUFFERED": "1",
         "COMFYUI_PATH": str(plan.tree),
+        **(plan.watch.variables(plan.tree, path, pack) if plan.watch else {}),
     }
 
 
@@ -88,19 +121,55 @@ class Ended:
     lines: tuple[str, ...]
 
 
-def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path) -> Ended:
+def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path, pack: str = "") -> Ended:
     """Run a program in the sandbox of the trial to its end; whatever it leaves running is ended too."""
-    process.become_subreaper()
     log = plan.work / f"script-{time.monotonic_ns()}.log"
-    service = process.start_service(
-        plan.sandbox.wrap(argv, [plan.work]), cwd=cwd, env=environment(plan), run_id=plan.run_id, stdout=log
-    )
-    try:
+    box = replace(plan.sandbox, view=plan.sandbox.view.with_arguments(argv))
+    with _running(replace(plan, sandbox=box), argv, cwd, log, pack=pack) as service:
         exit_code = service.wait(plan.timeout_seconds)
-    finally:
-        service.stop(signal.SIGKILL, 0.0)
-        process.end_marked(plan.run_id)
-    return Ended(exit_code, tail(log))
+    said = tail(log)
+    return Ended(_own_code(plan, exit_code), (*said, plan.limits.broken) if plan.limits.broken else said)
+
+
+@contextmanager
+def _running(
+    plan: BootPlan,
+    argv: Sequence[str],
+    cwd: Path,
+    stdout: Path,
+    stderr: Path | None = None,
+    door: Door | None = None,
+    pack: str = "",
+) -> Iterator[process.Service]:
+    """A program in the sandbox and the limits of the trial, for the block; then it and all it started are gone."""
+    process.become_subreaper()
+    plan.limits.broken = ""
+    with plan.watch.open() if plan.watch else nullcontext(), plan.limits.group(plan.run_id) as grouped:
+        service = process.start_service(
+            [*grouped, *plan.sandbox.wrap(argv, [plan.work], door)],
+            cwd=cwd,
+            env=environment(plan, pack),
+            run_id=plan.run_id,
+            stdout=stdout,
+            stderr=stderr,
+            descriptors=[door.descriptor] if door and door.descriptor >= 0 else (),
+        )
+        try:
+            with plan.limits.watched(lambda: process.below(service.pid), plan.work, lambda: _kill(service)):
+                yield service
+        finally:
+            service.stop(signal.SIGTERM if stderr else signal.SIGKILL, _STOP_GRACE_SECONDS if stderr else 0.0)
+            process.end_marked(plan.run_id)
+
+
+def _kill(service: process.Service) -> None:
+    process.end_tree(service.pid, service.run_id, signal.SIGKILL, 0.0, since=service.started)
+
+
+def _own_code(plan: BootPlan, exit_code: int | None) -> int | None:
+    """bubblewrap ends with 128 + N where its command was ended by signal N."""
+    boxed = plan.sandbox.name == "bwrap" and exit_code is not None and 128 < exit_code <= 128 + signal.NSIG
+    return 128 - exit_code if boxed and exit_code is not None else exit_code
 
 
 @contextmanager
@@ -109,31 +178,39 @@ def booted(plan: BootPlan) -> Iterator[Booted]:
 
     Raises BootFailed with the reason and the tail of its log.
     """
-    process.become_subreaper()
-    port = free_port()
+    listener = listening_socket(command.DEFAULT_HOST) if plan.sandbox.needs_relay else None
+    door = Door(listener.getsockname()[1], listener.fileno()) if listener else Door(free_port())
     argv = command.arguments(
         plan.python,
         packs=plan.packs,
         host=command.DEFAULT_HOST,
-        port=port,
+        port=door.port,
         model_paths=plan.model_paths,
         extra=plan.extra_args,
     )
-    service = process.start_service(
-        plan.sandbox.wrap(argv, [plan.work]),
-        cwd=plan.tree,
-        env=environment(plan),
-        run_id=plan.run_id,
-        stdout=plan.stdout,
-        stderr=plan.stderr,
-    )
     try:
-        api = ComfyApi(command.DEFAULT_HOST, port)
-        seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
-        yield Booted(api, _read_health(api, service, plan, seconds), service)
+        with _running(plan, argv, plan.tree, plan.stdout, plan.stderr, door) as service:
+            if listener:
+                listener.close()
+            api = ComfyApi(command.DEFAULT_HOST, door.port)
+            seconds = wait_until_ready(api, service, plan.timeout_seconds, plan.stderr)
+            yield Booted(api, _read_health(api, service, plan, seconds), service)
+    except BootFailed as failure:
+        raise _explained(plan, failure) from failure.__cause__
     finally:
-        service.stop(signal.SIGTERM, _STOP_GRACE_SECONDS)
-        process.end_marked(plan.run_id)
+        if listener:
+            listener.close()
+
+
+def _explained(plan: BootPlan, failure: BootFailed) -> BootFailed:
+    """The failure with what the sandbox knows of it: a bound that was broken, the signal behind an exit code."""
+    code = _own_code(plan, failure.boot_exit_code)
+    if plan.limits.broken:
+        return BootFailed(f"ComfyUI was ended: {plan.limits.broken}", failure.hint, failure.details, code)
+    if code == failure.boot_exit_code or code is None:
+        return failure
+    message = failure.message.replace(f"exit code {failure.boot_exit_code}", f"signal {-code}")
+    return BootFailed(message, failure.hint, failure.details, code)
 
 
 def _read_health(api: ComfyApi, service: process.Service, plan: BootPlan, seconds: float) -> Baseline:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from comfygov.model.names import canonical
-from comfygov.model.tx import Difference, Gate, Verdict
+from comfygov.model.tx import Difference, Gate, InstallRequest, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -43,6 +43,9 @@ class Evidence:
     forced: tuple[str, ...] = ()
     environment_changes: Difference = field(default_factory=Difference)
     smoke: list[Gate] = field(default_factory=list)
+    installs: tuple[InstallRequest, ...] = ()
+    install_policy: str = "block"
+    sandbox_note: str = ""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -191,12 +194,32 @@ def broken(baseline: Baseline, now: Baseline, registry: Registry, changed: Colle
             yield f"{before.name}: class {name} is gone"
 
 
-def _environment_untouched(evidence: Evidence) -> Iterator[Gate]:
-    if evidence.environment_changes.empty():
-        yield Gate("runtime_installs", "pass", "nothing was installed while it started")
-    else:
+def _runtime_installs(evidence: Evidence) -> Iterator[Gate]:
+    """Every install that a pack asked for is in the plan, or was refused; none went past us."""
+    if not evidence.environment_changes.empty():
         lines = tuple(evidence.environment_changes.lines())
         yield Gate("runtime_installs", "fail", "packages changed while it started, outside of the plan", lines)
+        return
+    absorbed = tuple(_request(r) for r in evidence.installs if r.answer == "absorbed")
+    refused = tuple(f"{_request(r)}: {r.reason}" for r in evidence.installs if r.answer == "refused")
+    if refused:
+        verdict: Verdict = "fail" if evidence.install_policy == "block" else "warn"
+        yield Gate("runtime_installs", verdict, "installs while it started were refused", refused)
+    if absorbed:
+        reason = "absorbed: what it installs while it starts is part of what it declares now"
+        yield Gate("runtime_installs", "warn", reason, absorbed)
+    if not refused and not absorbed:
+        satisfied = " that was not there already" if evidence.installs else ""
+        yield Gate("runtime_installs", "pass", f"nothing{satisfied} was installed while it started")
+
+
+def _request(request: InstallRequest) -> str:
+    return f"{request.pack or 'unknown'}: {request.form} {request.command} {' '.join(request.requirements)}".rstrip()
+
+
+def _sandbox(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.sandbox_note:
+        yield Gate("sandbox", "warn", evidence.sandbox_note)
 
 
 def _smoke(evidence: Evidence) -> Iterator[Gate]:
@@ -216,6 +239,7 @@ _CHECKS = (
     _boots,
     _packs_load,
     _nothing_broken,
-    _environment_untouched,
+    _runtime_installs,
+    _sandbox,
     _smoke,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,6 +58,9 @@ def _check_values(path: Path, config: Config) -> Config:
             )
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
+    if not re.fullmatch(r"none|[1-9]\d*(\.\d+)?\s*([KMGT](i?B)?|%)", config.tx.memory_limit):
+        known = 'known forms: "16G", "75%", "none"'
+        raise GovError(Code.BAD_CONFIG, f"{path}: `memory_limit` is no amount of memory", known)
     return config
 
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from comfygov.ops.tx_view import TxDetail, TxList
 
 EVIDENCE_LINES = 12
+ACT_LINES = 5
+_ACTS = (
+    ("secrets", "read the variable"),
+    ("deletes", "deleted"),
+    ("writes", "wrote"),
+    ("connections", "connected to"),
+    ("processes", "started"),
+    ("libraries", "loaded"),
+)
 _SIGNS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "skip": "skip"}
 
 
@@ -56,7 +65,35 @@ def detail_lines(detail: TxDetail) -> Iterator[str]:
     yield from rejected_lines(tx.rejected, "not taken")
     seconds = ", ".join(f"{name} {took:.1f} s" for name, took in tx.stage_seconds.items())
     yield f"times: {seconds}"
-    yield f"sandbox: {tx.observed.sandbox}; logs: {tx.logs.stderr}"
+    yield from _box(tx)
+    yield from _acts(tx)
+    yield f"logs: {tx.logs.stderr}"
+
+
+def _box(tx: Transaction) -> Iterator[str]:
+    seen = tx.observed
+    yield f"sandbox: {seen.sandbox}{f', network: {seen.network}' if seen.network else ''}"
+    if seen.sandbox_holds:
+        yield f"  held: {'; '.join(seen.sandbox_holds)}"
+    if seen.sandbox_does_not_hold:
+        yield f"  not held: {'; '.join(seen.sandbox_does_not_hold)}"
+
+
+def _acts(tx: Transaction) -> Iterator[str]:
+    """What packs did besides registering nodes, the worst first."""
+    if tx.observed.acts:
+        yield "what packs did"
+    for acts in tx.observed.acts:
+        yield f"  {acts.pack or 'a pack that cannot be told'}"
+        for request in acts.installs:
+            yield f"    {request.answer}: {request.form} {request.command} {' '.join(request.requirements)}".rstrip()
+        for name, word in _ACTS:
+            shown = getattr(acts, name)
+            more = acts.counts.get(name, 0) - len(shown[:ACT_LINES])
+            for what in shown[:ACT_LINES]:
+                yield f"    {word} {what}"
+            if more > 0:
+                yield f"    {word} {more} more: {tx.logs.events}"
 
 
 def _verdict(detail: TxDetail) -> Iterator[str]:

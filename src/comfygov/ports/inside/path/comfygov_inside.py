@@ -1,0 +1,314 @@
+"""What a process of a trial does, told to comfygov outside: which pack it was, and what it did.
+
+Visibility, not a boundary: a pack that wants to can get round all of this. The sandbox is the boundary.
+One line of JSON for each event goes through a unix socket in the folder $COMFYGOV_DESK, which packs cannot change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+CUSTOM_NODES = os.environ.get("COMFYGOV_CUSTOM_NODES", "") + "/"
+_DESK = os.environ.get("COMFYGOV_DESK", "")
+_SOCKET_NAME = "desk.sock"
+_MAX_PER_KIND = 2000
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|SSH_AUTH|_AUTH$", re.IGNORECASE)
+_OURS = ("COMFYGOV_PACK", "COMFYGOV_DESK", "COMFYGOV_CUSTOM_NODES", "PYTHONPATH", "COMFYGOV_INSTALLS")
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib is not imported for this)
+
+_seen: dict[tuple[str, ...], int] = {}
+_lock = threading.RLock()
+_connection: tuple[int, socket.socket] | None = None
+_busy = threading.local()
+
+
+def pack_of_stack() -> str:
+    """The pack whose code is on the call stack, the innermost; else that of the thread or process that began this."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (the only way to the frames without building them)
+    start, length = CUSTOM_NODES, len(CUSTOM_NODES)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(start):
+            return name[length:].split("/", 1)[0]
+        frame = frame.f_back
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]  # noqa: SLF001
+    return getattr(thread, "_comfygov_pack", "") or os.environ.get("COMFYGOV_PACK", "")
+
+
+def connect() -> socket.socket | None:
+    """A new connection to comfygov; None where nobody listens. The folder's path may be longer than a socket's."""
+    if not _DESK:
+        return None
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = -1
+    try:
+        if sys.platform == "linux":
+            folder = os.open(_DESK, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            made.connect(f"/proc/self/fd/{folder}/{_SOCKET_NAME}")
+        else:
+            made.connect(f"{_DESK}/{_SOCKET_NAME}")
+    except OSError:
+        made.close()
+        return None
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return made
+
+
+def tell(kind: str, pack: str, what: str, **details: Any) -> None:
+    """Send one event; the same one of the same pack is sent once."""
+    global _connection  # noqa: PLW0603 (one for each process)
+    key = (kind, pack, what)
+    with _lock:
+        if key in _seen or sum(1 for other in _seen if other[0] == kind) > _MAX_PER_KIND:
+            return
+        _seen[key] = 1
+        if _connection is None or _connection[0] != os.getpid():
+            made = connect()
+            if made is None:
+                return
+            _connection = (os.getpid(), made)
+        event = {"at": round(time.time(), 3), "kind": kind, "pack": pack, "what": what, "pid": os.getpid(), **details}
+        try:
+            _connection[1].sendall(json.dumps(event).encode() + b"\n")
+        except OSError:
+            _connection = None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value)
+
+
+def _words(value: object) -> str:
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return hidden(" ".join(_text(part) for part in parts)[:500])
+
+
+def hidden(text: str) -> str:
+    """`text` without what looks like a secret in it."""
+    text = re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    return re.sub(r"(?i)((?:token|secret|passw\w*|api[_-]?key)[=: ]+)\S+", r"\1***", text)
+
+
+# -- what each audit event means (names: Python's table of audit events) ---------------------------------------
+
+
+def _on_process(arguments: tuple[Any, ...]) -> None:
+    executable, argv = arguments[0], arguments[1] if len(arguments) > 1 else ()
+    words = _words(argv or executable).replace(f"{_HERE}/comfygov_installs.py", "-m")
+    tell("process", pack_of_stack(), words)
+
+
+def _on_shell(arguments: tuple[Any, ...]) -> None:
+    tell("process", pack_of_stack(), _words(arguments[0]))
+
+
+def _on_fork(_: tuple[Any, ...]) -> None:
+    pack = pack_of_stack()
+    if pack:
+        tell("process", pack, "fork")
+
+
+def _on_connect(arguments: tuple[Any, ...]) -> None:
+    address = arguments[1]
+    if isinstance(address, tuple) and len(address) >= 2:
+        tell("connect", pack_of_stack(), f"{address[0]}:{address[1]}", host=_text(address[0]), port=address[1])
+    elif isinstance(address, (str, bytes)) and _SOCKET_NAME not in _text(address):
+        tell("connect", pack_of_stack(), f"unix:{_text(address)}")
+
+
+def _on_lookup(arguments: tuple[Any, ...]) -> None:
+    host, port = arguments[0], arguments[1]
+    if host:
+        tell("connect", pack_of_stack(), f"{_text(host)}:{_text(port)}", host=_text(host), port=_text(port))
+
+
+def _on_open(arguments: tuple[Any, ...]) -> None:
+    path, _, flags = arguments
+    if not (isinstance(flags, int) and flags & _WRITING) or isinstance(path, int):
+        return
+    _changed("write", path)
+
+
+def _on_write(arguments: tuple[Any, ...]) -> None:
+    _changed("write", arguments[0])
+
+
+def _below(path: Any, descriptor: object) -> Any:
+    """`path` where it is relative to an open folder, as in a walk that deletes."""
+    if not isinstance(descriptor, int) or descriptor < 0:
+        return path
+    return os.path.join(os.readlink(f"/proc/self/fd/{descriptor}"), os.fsdecode(path))  # noqa: PTH115, PTH118
+
+
+def _on_delete(arguments: tuple[Any, ...]) -> None:
+    _changed("delete", _below(arguments[0], arguments[1] if len(arguments) > 1 else -1))
+
+
+def _on_move(arguments: tuple[Any, ...]) -> None:
+    _changed("delete", _below(arguments[0], arguments[2]))
+    _changed("write", _below(arguments[1], arguments[3]))
+
+
+def _on_mkdir(arguments: tuple[Any, ...]) -> None:
+    _changed("write", _below(arguments[0], arguments[2]))
+
+
+def _changed(kind: str, path: Any) -> None:
+    """Only what lies outside of the pack's own folder, and what no import does by itself."""
+    if isinstance(path, int):
+        return
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+    if name.startswith(("/dev/", "/proc/self/")) or "/__pycache__/" in name or name.endswith("/__pycache__"):
+        return
+    pack = pack_of_stack()
+    if pack and not name.startswith(f"{CUSTOM_NODES}{pack}/"):
+        tell(kind, pack, name)
+
+
+def _on_library(arguments: tuple[Any, ...]) -> None:
+    name = _text(arguments[0] or "")
+    if name and "/site-packages/" not in name:
+        tell("library", pack_of_stack(), name)
+
+
+def _on_import(arguments: tuple[Any, ...]) -> None:
+    """A file name comes with native modules only."""
+    name = arguments[1] if len(arguments) > 1 else None
+    if name and _text(name).startswith(CUSTOM_NODES):
+        tell("library", pack_of_stack(), _text(name))
+
+
+_HANDLERS = {
+    "subprocess.Popen": _on_process,
+    "os.system": _on_shell,
+    "os.posix_spawn": _on_process,
+    "os.exec": _on_process,
+    "os.fork": _on_fork,
+    "os.forkpty": _on_fork,
+    "socket.connect": _on_connect,
+    "socket.sendto": _on_connect,
+    "socket.getaddrinfo": _on_lookup,
+    "open": _on_open,
+    "os.remove": _on_delete,
+    "os.rmdir": _on_delete,
+    "shutil.rmtree": _on_delete,
+    "os.rename": _on_move,
+    "os.mkdir": _on_mkdir,
+    "os.truncate": _on_write,
+    "os.chmod": _on_write,
+    "ctypes.dlopen": _on_library,
+    "import": _on_import,
+}
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    handler = _HANDLERS.get(event)
+    if handler is None or getattr(_busy, "now", False):
+        return
+    _busy.now = True
+    try:
+        handler(arguments)
+    except Exception:  # noqa: BLE001, S110 (whatever a pack hands to a call, watching it must not change the call)
+        pass
+    finally:
+        _busy.now = False
+
+
+def _watch_environment() -> None:
+    kind = type(os.environ)
+    original = kind.__getitem__
+
+    def read(self: Any, key: Any) -> Any:
+        if isinstance(key, str) and _SECRET.search(key) and not getattr(_busy, "now", False):
+            _busy.now = True
+            try:
+                pack = pack_of_stack()
+                if pack:
+                    tell("secret", pack, key, there=key.encode() in self._data)
+            finally:
+                _busy.now = False
+        return original(self, key)
+
+    kind.__getitem__ = read  # type: ignore[method-assign]
+
+
+def _watch_threads() -> None:
+    original = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        self._comfygov_pack = pack_of_stack()  # type: ignore[attr-defined]
+        original(self)
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+
+
+def child_environment(given: Any, pack: str) -> dict[Any, Any]:
+    """The variables of a child: whoever starts it, it is watched too and knows for which pack it runs."""
+    made = dict(os.environ if given is None else given)
+    in_bytes = any(isinstance(name, bytes) for name in made)
+    for name in _OURS:
+        value = pack if name == "COMFYGOV_PACK" else os.environ.get(name, "")
+        if name == "PYTHONPATH":
+            value = os.pathsep.join(dict.fromkeys([_HERE, *filter(None, _text(made.get(name, "")).split(os.pathsep))]))
+        if in_bytes:
+            made.pop(name, None)
+            made[name.encode()] = value.encode()
+        else:
+            made[name] = value
+    return made
+
+
+def _watch_children() -> None:
+    """`subprocess` is imported by almost everything; only its class can be given the child's variables."""
+    import subprocess
+
+    import comfygov_installs  # type: ignore[import-not-found]
+
+    original = subprocess.Popen.__init__
+
+    def init(self: Any, args: Any, *rest: Any, **named: Any) -> None:
+        if len(rest) < 10:
+            named["env"] = child_environment(named.get("env"), pack_of_stack())
+            args = comfygov_installs.redirected(args, shell=bool(named.get("shell")))
+        original(self, args, *rest, **named)
+
+    subprocess.Popen.__init__ = init  # type: ignore[method-assign]
+
+    system = os.system
+
+    def run(command: Any) -> int:
+        before = os.environ.get("COMFYGOV_PACK")
+        os.environ["COMFYGOV_PACK"] = pack_of_stack()
+        try:
+            return system(command)
+        finally:
+            if before is None:
+                os.environ.pop("COMFYGOV_PACK", None)
+            else:
+                os.environ["COMFYGOV_PACK"] = before
+
+    os.system = run
+
+
+def start() -> None:
+    """Begin to watch this process; called once, before any of its own code."""
+    _watch_children()
+    if _DESK:
+        _watch_threads()
+        _watch_environment()
+        sys.addaudithook(_hook)

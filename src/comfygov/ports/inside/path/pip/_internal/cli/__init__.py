@@ -1,0 +1,1 @@
+"""Older ways into pip."""
