@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from comfygov.ports.comfy_api import free_port
 from tests.kit.governed import Governed
 from tests.kit.repos import commit_all, git, make_pack
 
@@ -259,3 +260,52 @@ def test_a_name_means_one_state(made: Governed, tmp_path: Path) -> None:
     clone.gov("version", "create", "one").failed(1, "is another state")
     clone.gov("version", "create", "one", "--overwrite").ok()
     clone.gov("version", "create", "../out").failed(2, "cannot be the name of a version")
+
+
+def test_remove_takes_what_comfygov_made(made: Governed, tmp_path: Path) -> None:
+    target = tmp_path / "clone"
+    made.gov("version", "clone", "one", "--target", str(target)).ok()
+    (target / "notes.txt").write_text("mine")
+    output = target / "ComfyUI" / "output"
+    output.mkdir(exist_ok=True)
+    (output / "picture.png").write_bytes(b"mine")
+    words = ("version", "remove", "--target", str(target))
+    made.gov(*words).failed(2, "would be removed", "--yes")
+    would = made.gov(*words, "--dry-run").ok().stdout
+    assert "picture.png: yours" in would
+    assert (target / "config.toml").exists()
+    made.gov(*words, "--yes").ok()
+    left = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file() or path.is_symlink())
+    nodes = "ComfyUI/custom_nodes/alpha"
+    edits = [f"{nodes}/{name}" for name in ("cache/big", "inner/__init__.py", "link", "new file.bin", "run.sh")]
+    mine = ["ComfyUI/nodes.py", "ComfyUI/output/picture.png", "notes.txt"]
+    assert left == sorted([*edits, *mine, "models/loras/small.safetensors.bin", "models/spec.yml"][1:])
+    made.gov(*words, "--yes").failed(2, "no governed home")
+
+
+@pytest.mark.parametrize("count", [1, 4, 8, 10, 11])
+def test_a_removal_that_was_killed_takes_nothing_of_yours(governed: Governed, count: int) -> None:
+    output = governed.home / "ComfyUI" / "output" / "mine.png"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text("mine")
+    words = ("version", "remove", "--target", str(governed.home), "--yes")
+    Governed(governed.root, {"COMFYGOV_FAULT": f"kill@tree.doomed#{count}"}).gov(*words)
+    governed.gov(*words)
+    assert output.read_text() == "mine"
+
+
+def test_remove_leaves_nothing_of_a_clean_clone(governed: Governed) -> None:
+    governed.gov("version", "create", "clean").ok()
+    target = governed.root / "clone"
+    governed.gov("version", "clone", "clean", "--target", str(target)).ok()
+    assert governed.json("version", "remove", "--target", str(target), "--yes")["gone"]
+    assert not target.exists()
+    governed.gov("verify", "--deep").ok()
+    (governed.root / "link").symlink_to(governed.home)
+    for place in ("link", "user", "/", "packs"):
+        ran = governed.gov("version", "remove", "--target", str(governed.root / place), "--yes")
+        assert ran.exit_code == 2, ran
+    governed.gov("verify", "--deep").ok()
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
+    governed.gov("version", "remove", "--target", str(governed.home), "--yes").failed(1, "runs (pid")
+    governed.gov("stop").ok()

@@ -6,6 +6,7 @@ import click
 
 from comfygov.cli.entry import Options, command_line, common, open_context, progress, show
 from comfygov.cli.models_options import judged
+from comfygov.cli.version_remove import remove
 from comfygov.errors import Code, GovError
 
 
@@ -111,3 +112,6 @@ def verify(options: Options, name: str) -> int:
     if not result.identical:
         error = GovError(Code.DRIFT, f"the home is not what {name} says", "gov version clone makes one that is")
     return judged(options, result, verified_lines(result), result.differences, error)
+
+
+version.add_command(remove)

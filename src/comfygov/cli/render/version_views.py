@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from comfygov.model.version import VersionDifference, VersionLock
     from comfygov.ops.version_clone import Cloned
     from comfygov.ops.version_create import Created
+    from comfygov.ops.version_remove import Removal
     from comfygov.ops.version_view import Compared, VersionList, VersionVerified
 
 
@@ -87,6 +88,16 @@ def compared_lines(result: Compared) -> Iterator[str]:
             yield f"commits of {code.name}:"
         for line in code.commits[:MANY]:
             yield f"  {line}"
+
+
+def removed_lines(result: Removal) -> Iterator[str]:
+    word = "would remove" if result.dry_run else "removed"
+    for path in result.removed:
+        yield f"{word}  {path}"
+    for line in result.kept[:MANY]:
+        yield f"kept  {line}"
+    if len(result.kept) > MANY:
+        yield f"… and {len(result.kept) - MANY} more (--json shows all)"
 
 
 def verified_lines(result: VersionVerified) -> Iterator[str]:
