@@ -6,6 +6,7 @@ import click
 
 from comfygov.cli.entry import Options, command_line, common, open_context, progress, show
 from comfygov.cli.models_options import judged
+from comfygov.cli.version_create import create
 from comfygov.cli.version_remove import remove
 from comfygov.errors import Code, GovError
 
@@ -14,21 +15,6 @@ from comfygov.errors import Code, GovError
 @common
 def version() -> None:
     """States under a name: one file that any machine can reproduce and prove."""
-
-
-@version.command()
-@click.argument("name")
-@click.option("--output", metavar="F", help="Where to write it (default: lockfiles/comfy-NAME.lock.json of the home).")
-@click.option("--overwrite", is_flag=True, help="Replace a version of this name that is another state.")
-@common
-def create(options: Options, name: str, output: str | None, overwrite: bool) -> None:
-    """Write down what production is: code, edits, packages with hashes, models."""
-    from comfygov.cli.render.version_views import created_lines
-    from comfygov.ops.version_create import CreateRequest
-    from comfygov.ops.version_create import create as make
-
-    result = make(open_context(options), CreateRequest(name, output, overwrite))
-    show(options, result, created_lines(result), findings=result.findings)
 
 
 @version.command()
@@ -114,4 +100,5 @@ def verify(options: Options, name: str) -> int:
     return judged(options, result, verified_lines(result), result.differences, error)
 
 
+version.add_command(create)
 version.add_command(remove)

@@ -1,4 +1,4 @@
-"""`gov version remove`, and what `gov version create` does without a home."""
+"""`gov version remove`."""
 
 from __future__ import annotations
 

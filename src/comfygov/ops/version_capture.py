@@ -21,6 +21,9 @@ from comfygov.model.version import (
     VersionLock,
 )
 from comfygov.ops import sync
+from comfygov.ports import clones, fs
+from comfygov.ports.git import recorded_source
+from comfygov.truth.home import cache_root
 from comfygov.versions import judging, lockfile, overlay, portable
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from comfygov.model.state import Baseline, Plugin
     from comfygov.ops.context import Context
+    from comfygov.ops.models_place import Place
     from comfygov.ports.uv import Interpreter
     from comfygov.truth.snapshots import State
 
@@ -107,14 +111,21 @@ def _nodes(context: Context, state: State) -> Iterator[LockedNode]:
             promoted=plugin.promoted,
             requirements=plugin.managed_deps,
             patch=overlay.taken(context.git, checkout, plugin.commit),
-            content=_content(context, plugin, checkout),
+            content=_content(context, plugin),
         )
 
 
-def _content(context: Context, plugin: Plugin, checkout: Path) -> tuple[PatchedFile, ...]:
+def _content(context: Context, plugin: Plugin) -> tuple[PatchedFile, ...]:
     if not plugin.source.startswith(judging.CONTENT):
         return ()
-    return overlay.committed(context.git, checkout, plugin.commit)
+    source, work = recorded_source(plugin.source), fs.beside(cache_root() / "git" / "content", "read")
+    fs.remove_tree(work)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        clones.place(context.git, source, plugin.commit, work, shared=True)
+        return overlay.all_files(work)
+    finally:
+        fs.remove_tree(work)
 
 
 def locked_python(project: portable.Project, python: Interpreter) -> LockedPython:
@@ -157,6 +168,11 @@ def locked_models(context: Context) -> tuple[tuple[LockedModel, ...], tuple[Vers
     from comfygov.ops.models_place import Asked, open_place
 
     place = open_place(Asked(home=str(context.home.root)), context.command, context.progress)
+    return locked_models_in(place)
+
+
+def locked_models_in(place: Place) -> tuple[tuple[LockedModel, ...], tuple[VersionFinding, ...]]:
+    """The same for any models folder and spec."""
     if not place.spec_path.is_file():
         return (), tuple(_unlisted(place.folders.models_dir, set()))
     try:

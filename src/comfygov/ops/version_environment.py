@@ -10,7 +10,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.names import group_of
 from comfygov.model.state import Plugin, Registry
 from comfygov.model.version import WHEELS
-from comfygov.ops import committing, locking, version_wheels
+from comfygov.ops import committing, locking, trying, version_wheels
 from comfygov.ops.context import changing, open_home, work_directory
 from comfygov.ports import clock, fs, uv
 from comfygov.truth import declaration, settings, store
@@ -118,6 +118,8 @@ def build(context: Context, target: Path, found: Found, *, offline: bool, wheels
     shared = _build(context, project, generation, found)
     fs.remove_tree(project)
     state = State(pyproject, uv_lock, registry_of(lock), lock.expects, generation)
+    if not lock.expects.core_classes:  # made without a home: nobody has seen it run yet
+        state = trying.with_baseline(context, state, _WORK, None)
     with changing(context):
         committing.commit_state(context, state, Origin("init", f"clone of version {lock.version_name}"))
     return shared

@@ -29,7 +29,7 @@ def differences(before: VersionLock, after: VersionLock) -> tuple[VersionDiffere
     ]
     files = {name: getattr(before.python, name) != getattr(after.python, name) for name in ("pyproject", "uv_lock")}
     found += [VersionDifference("project", name, "", "differs") for name, is_other in files.items() if is_other]
-    return tuple(found)
+    return tuple(found) or (VersionDifference("project", "digest", before.digest, after.digest),)
 
 
 def _between(kind: _Kind, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[VersionDifference]:

@@ -184,19 +184,3 @@ def _refuse_link_above(root: Path, path: Path) -> None:
             return
         if folder.is_symlink():
             raise GovError(Code.BAD_CONFIG, f"{path} would be written through the link {folder}", _FROM_WHERE)
-
-
-def committed(git: Git, checkout: Path, commit: str) -> tuple[PatchedFile, ...]:
-    """The files of a commit that comfygov made of a folder, as they stand in a lock."""
-    listed = git.read(["ls-tree", "-r", "-z", "--full-tree", commit], checkout).split("\0")
-    found = []
-    for line in filter(None, listed):
-        facts, _, name = line.partition("\t")
-        mode = facts.split()[0]
-        data = git.read(["cat-file", "blob", f"{commit}:{name}"], checkout).encode(errors="surrogateescape")
-        content, encoding = _encoded(data)
-        found.append(PatchedFile(name, hashlib.sha256(data).hexdigest(), _MODES.get(mode, "100644"), content, encoding))
-    return tuple(found)
-
-
-_MODES: dict[str, Literal["100644", "100755", "120000"]] = {"100755": "100755", "120000": "120000"}
