@@ -309,3 +309,26 @@ def test_remove_leaves_nothing_of_a_clean_clone(governed: Governed) -> None:
     governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()
     governed.gov("version", "remove", "--target", str(governed.home), "--yes").failed(1, "runs (pid")
     governed.gov("stop").ok()
+
+
+def test_a_bundle_is_all_that_a_clone_needs(governed: Governed, tmp_path: Path) -> None:
+    """Cloned with other caches, and with everything gone that the version was made from."""
+    governed.wheel("extra", "2.0")
+    governed.promote_pack("alpha", "extra\n")
+    _add_model(governed.home)
+    governed.gov("version", "create", "one").ok()
+    file = governed.root / "kept" / "one.bundle"
+    file.parent.mkdir()
+    made = governed.json("version", "bundle", "one", "-o", str(file), "--with-models")
+    assert (made["wheels"], made["repositories"], made["models"], made["missing"]) == (2, 2, 1, [])
+    for name in ("home", "packs", "wheels", "cache", "uv-cache", "ComfyUI-source"):
+        shutil.rmtree(governed.root / name)
+    target = governed.root / "clone"
+    cloned = governed.json("version", "clone", "--lock", str(file), "--target", str(target), "--offline")
+    assert cloned["identical"]
+    assert (target / "models" / "loras" / "small.safetensors.bin").read_bytes() == MODEL
+    at(governed, target).gov("verify", "--deep").ok()
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    governed.gov("version", "clone", "--lock", str(file), "--target", str(governed.root / "c2")).failed(2)
+    assert not (governed.root / "c2").exists()
+    assert sorted(path.name for path in file.parent.iterdir()) == ["one.bundle"]

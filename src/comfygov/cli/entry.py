@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
     "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
     "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
-    "version": ("version", "Versions: create, list, show, diff, clone, verify, remove."),
+    "version": ("version", "Versions: create, list, show, diff, clone, verify, bundle, remove."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),

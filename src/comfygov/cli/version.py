@@ -7,7 +7,7 @@ import click
 from comfygov.cli.entry import Options, command_line, common, open_context, progress, show
 from comfygov.cli.models_options import judged
 from comfygov.cli.version_create import create
-from comfygov.cli.version_remove import remove
+from comfygov.cli.version_remove import bundle, remove
 from comfygov.errors import Code, GovError
 
 
@@ -101,4 +101,5 @@ def verify(options: Options, name: str) -> int:
 
 
 version.add_command(create)
+version.add_command(bundle)
 version.add_command(remove)

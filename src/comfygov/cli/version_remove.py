@@ -1,4 +1,4 @@
-"""`gov version remove`."""
+"""`gov version remove` and `gov version bundle`."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def _ask(target: str) -> None:
         raise GovError(Code.USAGE, f"{target} would be removed", "add --yes, or --dry-run to see what would go")
     if not click.confirm(f"Remove the home {target}?", err=True):
         raise GovError(Code.INTERRUPTED, "nothing was removed")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--lock", metavar="F", help="A lock file, in place of a version of the home.")
+@click.option("-o", "--output", required=True, metavar="F", help="The file to write.")
+@click.option("--with-models", is_flag=True, help="Put the models in too.")
+@common
+def bundle(options: Options, name: str | None, lock: str | None, output: str, with_models: bool) -> None:
+    """One file with everything that a clone needs on a machine without a network: `gov version clone --lock F`."""
+    from comfygov.cli.render.version_views import bundled_lines
+    from comfygov.ops.version_bundle import bundle as pack
+    from comfygov.ops.version_find import find
+    from comfygov.ops.version_view import without_home
+
+    found = find(name, lock, options.home)
+    result = pack(without_home(command_line(), progress(options)), found, output, with_models=with_models)
+    show(options, result, bundled_lines(result), findings=result.missing)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ops import version_code, version_environment, version_models
+from comfygov.ops import version_bundle, version_code, version_environment, version_models
 from comfygov.ops.context import changing, open_home
 from comfygov.ops.version_capture import capture
 from comfygov.ops.version_find import Found, find
@@ -71,6 +71,14 @@ def clone(request: CloneRequest, command: str, progress: Progress) -> Cloned:
     target = Path(request.target).expanduser().absolute()
     refuse_target(target)
     found = find(request.name, request.lock, request.home)
+    try:
+        return _made(request, found, target, command, progress)
+    finally:
+        if found.is_bundled:
+            fs.remove_tree(found.path.parent)
+
+
+def _made(request: CloneRequest, found: Found, target: Path, command: str, progress: Progress) -> Cloned:
     python = version_environment.choose_python(found, request.python)
     _refuse_inside(target)
     with fs.explained(target):
@@ -119,6 +127,8 @@ def _sweep(target: Path) -> None:
 
 def _clone(work: _Clone, python: str) -> Cloned:
     context = version_environment.prepare(work.staging, work.target, work.found, python, work.command, work.progress)
+    if work.found.is_bundled:
+        version_bundle.take_in(context, work.found.path.parent)
     if work.request.offline:
         version_code.refuse_missing(context, work.found.lock)
     with work.stages.stage("code"):

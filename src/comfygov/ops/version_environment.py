@@ -13,6 +13,7 @@ from comfygov.model.version import WHEELS
 from comfygov.ops import committing, locking, trying, version_wheels
 from comfygov.ops.context import changing, open_home, work_directory
 from comfygov.ports import clock, fs, uv
+from comfygov.ports.wheelhouse import Wheelhouse
 from comfygov.truth import declaration, settings, store
 from comfygov.truth.home import Home, cache_root, is_home
 from comfygov.truth.settings import read_config
@@ -107,7 +108,10 @@ def build(context: Context, target: Path, found: Found, *, offline: bool, wheels
     staged, final = context.home.root / WHEELS, target / WHEELS
     if WHEELS in lock.python.indexes:
         staged.mkdir()
-        version_wheels.lay(lock, staged, _wheel_folders(found, wheels_dir))
+        version_wheels.lay(lock, staged, version_wheels.folders(found, wheels_dir))
+    house = wheels_dir or (found.path.parent / WHEELS if found.is_bundled else None)
+    if house is not None and has_all(lock, Path(house)):
+        context.uv = _wheelhouse(lock, Path(house).expanduser().absolute())
     context.uv.offline = offline
     project = work_directory(context, _WORK)
     pyproject, uv_lock = (text.encode() for text in portable.placed(lock.python.pyproject, lock.python.uv_lock, final))
@@ -125,12 +129,12 @@ def build(context: Context, target: Path, found: Found, *, offline: bool, wheels
     return shared
 
 
-def _wheel_folders(found: Found, wheels_dir: str | None) -> list[Path]:
-    folders = [Path(wheels_dir).expanduser().absolute()] if wheels_dir else []
-    if found.home is not None:
-        links = read_config(found.home / "config.toml").python.find_links
-        folders += [Path(entry) for entry in links if entry.startswith("/")]
-    return [*folders, found.path.parent / WHEELS]
+def _wheelhouse(lock: VersionLock, folder: Path) -> Wheelhouse:
+    """uv that takes every package of the lock from one folder, by its sums."""
+    hashes: dict[str, tuple[str, ...]] = {}
+    for package in lock.python.packages:
+        hashes[package.name] = (*hashes.get(package.name, ()), *package.hashes.values())
+    return Wheelhouse(folder, hashes)
 
 
 def _build(context: Context, project: Path, generation: str, found: Found) -> str:
@@ -185,6 +189,12 @@ def _generation_of_lock(root: Path, found: Found) -> str:
         version_wheels.is_right(found.lock, name, path) for name, path in same.local.items()
     )
     return state.generation if is_same else ""
+
+
+def has_all(lock: VersionLock, folder: Path) -> bool:
+    """Whether a folder has a file of every package of the lock; what it is, uv judges by the sums."""
+    names = {path.name for path in folder.expanduser().absolute().glob("*")}
+    return all(names & package.hashes.keys() for package in lock.python.packages)
 
 
 def registry_of(lock: VersionLock) -> Registry:

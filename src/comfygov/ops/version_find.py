@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import toml
+from comfygov.ops import version_bundle
+from comfygov.ports import fs, toml
 from comfygov.truth import declaration
 from comfygov.truth.home import find_root, is_home
 from comfygov.versions import judging, lockfile
@@ -27,6 +28,7 @@ class Found:
     lock: VersionLock
     path: Path
     home: Path | None
+    is_bundled: bool = False
 
 
 def find(name: str | None, lock: str | None, home: str | None) -> Found:
@@ -34,9 +36,20 @@ def find(name: str | None, lock: str | None, home: str | None) -> Found:
     if (name is None) == (lock is None):
         raise GovError(Code.USAGE, "which version?", "gov version clone NAME, or --lock FILE")
     path = Path(lock).expanduser().absolute() if lock is not None else _named(name or "", home)
+    if path.is_file() and version_bundle.is_bundle(path):
+        return _bundled(path)
     found = read_judged(path)
     root = path.parent.parent
     return Found(found, path, root if path.parent.name == _LOCKS and is_home(root) else None)
+
+
+def _bundled(path: Path) -> Found:
+    inside = version_bundle.opened(path)
+    try:
+        return Found(read_judged(inside), inside, None, is_bundled=True)
+    except BaseException:
+        fs.remove_tree(inside.parent)
+        raise
 
 
 def _named(name: str, home: str | None) -> Path:

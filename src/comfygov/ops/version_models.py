@@ -32,15 +32,25 @@ def place(context: Context, found: Found, *, skip: bool, offline: bool) -> dict[
 
 
 def _fetch(context: Context, found: Found, *, offline: bool) -> dict[str, int]:
+    return _brought(context, found, context.home.models, context.home.work / "clone-models.json", offline=offline)
+
+
+def gathered(context: Context, found: Found, folder: Path) -> list[tuple[LockedModel, Path]]:
+    """Have every model of the lock in `folder`: (model, file)."""
+    folder.mkdir(parents=True)
+    _brought(context, found, folder, folder / "list.json", offline=False)
+    return [(model, folder / model.target_path) for model in found.lock.models]
+
+
+def _brought(context: Context, found: Found, folder: Path, extended: Path, *, offline: bool) -> dict[str, int]:
     """By a list in which files of the home that the lock lies in are a source too, after the cache."""
     from comfygov.ops.models_place import Asked, open_place
     from comfygov.ops.models_verify import VerifyRequest, verify
 
-    extended = context.home.work / "clone-models.json"
     beside = _models_of(found)
     entries = [msgspec.to_builtins(_with_source(model, beside)) for model in found.lock.models]
     fs.write_atomic(extended, msgspec.json.encode({"models": entries}))
-    asked = Asked(home=str(context.home.root), spec=str(extended))
+    asked = Asked(models_dir=str(folder), spec=str(extended))
     result = verify(open_place(asked, context.command, context.progress), VerifyRequest(offline=offline))
     extended.unlink()
     if result.bad:

@@ -83,13 +83,18 @@ def load(name: str, home: str | None) -> VersionLock:
 
 
 def compare(before: str, after: str, home: str | None, command: str, progress: Progress) -> Compared:
+    one, other = load(before, home), load(after, home)
+    context = without_home(command, progress)
+    ranges = tuple(_ranges(context, one, other))
+    return Compared(before, after, one.digest == other.digest, comparing.differences(one, other), ranges)
+
+
+def without_home(command: str, progress: Progress) -> Context:
+    """For what needs git and caches alone."""
     from comfygov.ops.context import Context
     from comfygov.truth.home import Home
 
-    one, other = load(before, home), load(after, home)
-    context = Context(Home(Path("/"), Config()), command, progress)  # for its git alone
-    ranges = tuple(_ranges(context, one, other))
-    return Compared(before, after, one.digest == other.digest, comparing.differences(one, other), ranges)
+    return Context(Home(Path("/"), Config()), command, progress)
 
 
 def _ranges(context: Context, one: VersionLock, other: VersionLock) -> list[CodeRange]:

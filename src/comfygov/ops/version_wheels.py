@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
+from comfygov.model.version import WHEELS
 from comfygov.ops.version_capture import file_sum
 from comfygov.ports import fs
 from comfygov.truth.home import cache_root
+from comfygov.truth.settings import read_config
 from comfygov.versions import portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from comfygov.model.version import VersionLock
+    from comfygov.ops.version_find import Found
 
 
 def place_of(name: str, checksum: str) -> Path:
@@ -32,11 +35,11 @@ def keep(lock: VersionLock, local: dict[str, Path]) -> None:
                 _copy(local[name], kept)
 
 
-def lay(lock: VersionLock, target: Path, folders: Iterable[Path]) -> None:
-    """Put the wheels that travel beside the lock into `target`, from the cache or one of `folders`, by their sums."""
+def lay(lock: VersionLock, target: Path, given: Iterable[Path]) -> None:
+    """Put the wheels that travel beside the lock into `target`, from the cache or one of `given`, by their sums."""
     wanted = portable.local_sums(lock.python.packages)
     missing = []
-    places = [Path(folder) for folder in folders]
+    places = [Path(folder) for folder in given]
     for name, checksum in wanted.items():
         found = next(_candidates(name, checksum, places), None)
         if found is None:
@@ -51,6 +54,15 @@ def lay(lock: VersionLock, target: Path, folders: Iterable[Path]) -> None:
             "name the folder that has them with --wheels-dir, or clone from a bundle",
             tuple(missing),
         )
+
+
+def folders(found: Found, wheels_dir: str | None) -> list[Path]:
+    """Where wheels that no index has may lie, beside the cache."""
+    given = [Path(wheels_dir).expanduser().absolute()] if wheels_dir else []
+    if found.home is not None:
+        links = read_config(found.home / "config.toml").python.find_links
+        given += [Path(entry) for entry in links if entry.startswith("/")]
+    return [*given, found.path.parent / WHEELS]
 
 
 def _candidates(name: str, checksum: str, folders: list[Path]) -> Iterator[Path]:

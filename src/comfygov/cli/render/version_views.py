@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from comfygov.cli.render.care_views import size
 from comfygov.cli.render.text import MANY, plural, short, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from comfygov.model.version import VersionDifference, VersionLock
+    from comfygov.ops.version_bundle import Bundled
     from comfygov.ops.version_clone import Cloned
     from comfygov.ops.version_create import Created
     from comfygov.ops.version_remove import Removal
@@ -88,6 +90,14 @@ def compared_lines(result: Compared) -> Iterator[str]:
             yield f"commits of {code.name}:"
         for line in code.commits[:MANY]:
             yield f"  {line}"
+
+
+def bundled_lines(result: Bundled) -> Iterator[str]:
+    yield result.path
+    counts = (plural(result.wheels, "wheel"), f"{result.repositories} repositories", plural(result.models, "model"))
+    yield f"{', '.join(counts)}, {size(result.bytes)}"
+    for finding in result.missing:
+        yield f"missing: {finding.subject}: {finding.problem}"
 
 
 def removed_lines(result: Removal) -> Iterator[str]:
