@@ -9,6 +9,7 @@ import click
 from tools import reference
 
 from comfygov.cli.entry import COMMANDS, gov
+from comfygov.versions import lockfile
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +26,11 @@ def test_the_data_contracts_are_fresh() -> None:
     )
 
 
+def test_the_schema_of_a_lock_is_fresh() -> None:
+    for path in reference.SCHEMA_FILES:
+        assert path.read_bytes() == lockfile.schema(), "run: python -m tools.reference"
+
+
 def test_every_dependency_has_its_reason() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     listed = re.findall(r'^  "([a-z-]+)[>=]', project.split("dependencies = [")[1].split("]")[0], re.MULTILINE)
@@ -36,7 +42,7 @@ def test_every_dependency_has_its_reason() -> None:
 def test_every_command_that_a_message_or_document_names_exists() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if "standin" not in path.parts]
     for path in [*sources, ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for group, name in re.findall(r"\bgov (node|tx|snapshot|models)? ?([a-z]+)\b", path.read_text()):
+        for group, name in re.findall(r"\bgov (node|tx|snapshot|models|version)? ?([a-z]+)\b", path.read_text()):
             known = COMMANDS if not group else gov_group(group)
             assert name in known, f"{path.name}: gov {group} {name}"
 

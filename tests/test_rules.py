@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "comfygov"
 DATA = ("demo/standin", "demo/packs")  # they play other people's code
-MIDDLE = {"truth", "envs", "resolve", "trial", "models"}
+MIDDLE = {"truth", "envs", "resolve", "trial", "models", "versions"}
 MAY_IMPORT = {
     "errors": set(),
     "model": {"model"},

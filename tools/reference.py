@@ -18,10 +18,16 @@ from comfygov.envs.condition import Known
 from comfygov.envs.generation import Seal
 from comfygov.errors import Code
 from comfygov.model import config, state, tx
+from comfygov.model.version import VersionLock
 from comfygov.models.part import PartState
 from comfygov.models.spec import RawEntry
+from comfygov.versions import lockfile
 
 DOCS = Path(__file__).parent.parent / "docs"
+SCHEMA_FILES = (
+    DOCS / "version-lock.schema.json",
+    DOCS.parent / "src" / "comfygov" / "versions" / "version-lock.schema.json",
+)
 
 FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("config.toml", config.Config),
@@ -37,6 +43,7 @@ FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("state/home.lock", state.LockHolder),
     ("state/environments.json (of each generation)", Known),
     (".venvs/ID/comfygov-generation.json", Seal),
+    ("lockfiles/comfy-NAME.lock.json", VersionLock),
     ("models/spec.yml (an entry of its list `models`)", RawEntry),
     ("models/partial/KEY.json in the cache", PartState),
 )
@@ -158,6 +165,8 @@ def main() -> None:
     DOCS.mkdir(exist_ok=True)
     (DOCS / "04_cli_reference.md").write_text(cli_reference(), encoding="utf-8")
     (DOCS / "05_data_contracts.md").write_text(data_contracts(), encoding="utf-8")
+    for path in SCHEMA_FILES:
+        path.write_bytes(lockfile.schema())
 
 
 if __name__ == "__main__":

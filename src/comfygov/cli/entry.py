@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tx": ("tx", "Transactions: run a trial, inspect, promote, abort."),
     "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
     "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
+    "version": ("version", "Versions: create, list, show, diff, clone, verify, bundle, remove."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
@@ -170,7 +171,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = word in ("node", "tx", "snapshot", "bisect", "models")
+            is_group = word in ("node", "tx", "snapshot", "bisect", "models", "version")
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"

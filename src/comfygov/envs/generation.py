@@ -32,12 +32,14 @@ class Seal(msgspec.Struct, frozen=True):
     schema_version: int = 1
 
 
-def generation_id(uv_lock: bytes, python: Interpreter, project: Path) -> str:
+def generation_id(
+    uv_lock: bytes, python: Interpreter, project: Path, standing_in: dict[str, Path] | None = None
+) -> str:
     """The digest of all that decides an environment's content.
 
     That is each locked package with its sources and hashes, and what the project asks for, whichever
     group asks. Wheels in a local directory are locked without a hash (field notes on uv, section 10), so
-    their bytes count too.
+    their bytes count too, read from where `standing_in` says that their folder is now.
     """
     import hashlib
 
@@ -53,7 +55,7 @@ def generation_id(uv_lock: bytes, python: Interpreter, project: Path) -> str:
         "lock": document,
         "packages": [package for package in packages if package is not root],
         "asked": sorted(entry.decode() for entry in asked),
-        "local": {path: _sha256(project / path) for path in local},
+        "local": {path: _sha256(_now_at(project / path, standing_in or {})) for path in local},
         "python": [python.version, python.build, python.system, python.machine],
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:20]
@@ -61,6 +63,10 @@ def generation_id(uv_lock: bytes, python: Interpreter, project: Path) -> str:
 
 def _groups(root: dict[str, Any]) -> list[list[Any]]:
     return [root.get("dependencies", []), *root.get("dev-dependencies", {}).values()]
+
+
+def _now_at(path: Path, standing_in: dict[str, Path]) -> Path:
+    return standing_in[str(path.parent)] / path.name if str(path.parent) in standing_in else path
 
 
 def _sha256(path: Path) -> str:

@@ -44,7 +44,7 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
         ("--ref", request.ref, pin.ref),
         ("--comfyui-dir", request.comfyui_dir and _absolute(request.comfyui_dir), str(context.home.comfyui)),
         ("--venv", request.venv and _absolute(request.venv, request.root), str(context.home.production_link)),
-        ("--python", request.python and _interpreter(request.python), python.interpreter),
+        ("--python", request.python and interpreter_of(request.python), python.interpreter),
         ("--index-url", request.index_url, python.index_url),
         ("--constraint", request.constraints, python.constraints),
         ("--find-links", tuple(map(_existing_directory, request.find_links)), python.find_links),
@@ -116,7 +116,7 @@ def wanted_settings(request: InitRequest) -> dict[str, dict[str, Any]]:
 def _python_settings(request: InitRequest) -> dict[str, Any]:
     python: dict[str, Any] = {}
     if request.python or not (request.root / "config.toml").is_file():
-        python["interpreter"] = _interpreter(request.python)
+        python["interpreter"] = interpreter_of(request.python)
     for text in (*request.constraints, *request.require):
         if requirements.parse(text) is None:
             raise GovError(Code.USAGE, f"`{text}` is not a requirement", "for example 'torch==2.11.*'")
@@ -157,7 +157,7 @@ def _system() -> str:
     return sys.platform
 
 
-def _interpreter(wanted: str | None) -> str:
+def interpreter_of(wanted: str | None) -> str:
     """The absolute path of the Python to build on: the wanted one, else the one that runs comfygov."""
     if wanted is None:
         import sys

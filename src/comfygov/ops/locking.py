@@ -87,8 +87,10 @@ def write_project(directory: Path, state: State) -> Path:
     return directory
 
 
-def identify(context: Context, directory: Path, uv_lock: bytes) -> str:
-    return generation_id(uv_lock, context.interpreter, directory)
+def identify(context: Context, directory: Path, uv_lock: bytes, standing_in: dict[str, Path] | None = None) -> str:
+    """The id of the environment of `uv_lock`; `standing_in` says where a folder's wheels are as long as it is not
+    there."""
+    return generation_id(uv_lock, context.interpreter, directory, standing_in)
 
 
 def ensure_generation(context: Context, state: State, base: str | None, *, rebuild: bool = False) -> None:

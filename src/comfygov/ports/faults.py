@@ -79,6 +79,14 @@ SUBMODULE_POINTS: dict[str, str] = {
 }
 """Moments of a checkout whose submodules come or go."""
 
+VERSION_POINTS: dict[str, str] = {
+    "clone.code": "a clone has its code, under another name",
+    "clone.environment": "a clone has its first state, under another name",
+    "clone.proven": "a clone is proven and has not its name",
+    "clone.named": "a clone has its name",
+}
+"""Moments of `gov version` alone."""
+
 
 @dataclass
 class _Fault:

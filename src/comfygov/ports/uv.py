@@ -71,7 +71,9 @@ class Uv:
     """Runs uv with a scrubbed environment. Every method names the directory it may change."""
 
     def __init__(self, binary: str | None = None) -> None:
+        """With `offline` set, later calls ask no server."""
         self.binary = binary or find_binary()
+        self.offline = False
 
     def _run(
         self,
@@ -89,6 +91,7 @@ class Uv:
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_PROGRESS": "1",
             "NO_COLOR": "1",
+            **({"UV_OFFLINE": "1"} if self.offline else {}),
             **(env or {}),
         }
         return process.run(

@@ -92,6 +92,13 @@ def read_requirements_text(text: str, name: str) -> Declared:
     return declared
 
 
+def read_file(read: ReadFile, name: str) -> Declared:
+    """The same for a file of a person's, with what it includes."""
+    declared = Declared(of_comfyui=True)
+    _read_requirements_file(read, name, declared)
+    return declared
+
+
 def _read_requirements_file(read_file: ReadFile, name: str, declared: Declared) -> None:
     """Take the lines of the file `name` and of what it includes; each file is read once."""
     declared.files.add(name)

@@ -1,0 +1,96 @@
+"""The code of a lock: ComfyUI and packs, from the object cache, else from where they came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfygov.errors import Code, GovError
+from comfygov.ports import clones, fs, git_content
+from comfygov.ports.git import Git, Source, recorded_source
+from comfygov.truth.home import cache_root
+from comfygov.versions import judging, overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from comfygov.model.version import LockedComfyUI, LockedNode, PatchedFile, VersionLock
+    from comfygov.ops.context import Context
+
+
+def codes(lock: VersionLock) -> Iterator[tuple[str, LockedComfyUI | LockedNode]]:
+    yield "ComfyUI", lock.comfyui
+    yield from ((node.name, node) for node in lock.custom_nodes)
+
+
+def refuse_missing(context: Context, lock: VersionLock) -> None:
+    """Offline: every commit must be in the object cache, or its repository on this machine."""
+    missing = []
+    for name, code in codes(lock):
+        source = recorded_source(code.repo)
+        here = source.local or code.repo.startswith(judging.CONTENT) or context.git.has_commit(source, code.commit)
+        if not here:
+            missing.append(f"{name} {code.commit[:10]} of {code.repo}")
+    if missing:
+        raise GovError(
+            Code.NETWORK,
+            f"{len(missing)} commits are not in the cache, and --offline asks no server",
+            "clone without --offline, or from a bundle",
+            tuple(missing),
+        )
+
+
+def place(context: Context, lock: VersionLock) -> None:
+    """Make the checkouts at their commits with the edits of the lock on top."""
+    nodes = context.home.custom_nodes
+    for name, code in codes(lock):
+        target = context.home.comfyui if name == "ComfyUI" and code is lock.comfyui else nodes / name
+        _place_one(context, name, code, target)
+
+
+def _place_one(context: Context, name: str, code: LockedComfyUI | LockedNode, target: Path) -> None:
+    source = recorded_source(code.repo)
+    if code.repo.startswith(judging.CONTENT):
+        make_content(context.git, source, code)
+    try:
+        repository = clones.ensure_cached(context.git, source, code.commit)
+    except GovError as error:
+        error.message = f"{name}: {error.message}"
+        raise
+    tree = context.git.tree_of(repository, code.commit)
+    if tree != code.tree:
+        raise GovError(Code.BAD_CONFIG, f"{name}: commit {code.commit} has the tree {tree}, not {code.tree}", _AGAIN)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    clones.place(context.git, source, code.commit, target)
+    overlay.put(target, code.patch)
+
+
+_AGAIN = "take the lock again from where it was made"
+
+
+def make_content(git: Git, source: Source, code: LockedComfyUI | LockedNode) -> None:
+    """Have the commit of a pack that comes from nowhere in the object cache: its files are in the lock."""
+    content = getattr(code, "content", ())
+    if git.has_commit(source, code.commit):
+        return
+    commit, _ = commit_content(git, content)
+    if commit != code.commit:
+        raise GovError(Code.BAD_CONFIG, f"the content of {code.repo} gives {commit}, not {code.commit}", _AGAIN)
+
+
+def commit_content(git: Git, content: tuple[PatchedFile, ...]) -> tuple[str, str]:
+    """Put files as a commit without a past into the object cache; the same files give the same commit.
+
+    Returns (commit, tree).
+    """
+    work = fs.beside(cache_root() / "git" / "content", "staging")
+    fs.remove_tree(work)
+    (work / "files").mkdir(parents=True)
+    try:
+        overlay.put(work / "files", content)
+        commit, tree = git_content.store(git, work / "files", work / "repository")
+        source = recorded_source(f"{judging.CONTENT}{tree}")
+        git_content.into_cache(git, source, work / "repository")
+    finally:
+        fs.remove_tree(work)
+    return commit, tree

@@ -1,0 +1,80 @@
+"""`gov version create`: production under a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from comfygov.errors import Code, GovError
+from comfygov.ops import version_wheels
+from comfygov.ops.context import changing
+from comfygov.ops.version_capture import Captured, VersionFinding, capture
+from comfygov.ports import fs
+from comfygov.versions import lockfile
+
+if TYPE_CHECKING:
+    from comfygov.model.version import VersionLock
+    from comfygov.ops.context import Context
+
+
+class CreateRequest(msgspec.Struct, frozen=True):
+    """`output` is another place for the file than the home's `lockfiles/`."""
+
+    name: str
+    output: str | None = None
+    overwrite: bool = False
+    pretty: bool = True
+
+
+class Created(msgspec.Struct, frozen=True):
+    """`findings` name what is not in the version, or depends on this machine."""
+
+    name: str
+    path: str
+    digest: str
+    nodes: int
+    packages: int
+    models: int
+    unchanged: bool
+    findings: tuple[VersionFinding, ...]
+
+
+def create(context: Context, request: CreateRequest) -> Created:
+    """Raises `drift` when the home is not what head says, `already_exists` for a name that means another state."""
+    lockfile.refuse_bad_name(request.name)
+    path = Path(request.output).expanduser().absolute() if request.output else place_of(context, request.name)
+    with changing(context):
+        captured = capture(context, request.name)
+    return write(captured, path, request)
+
+
+def place_of(context: Context, name: str) -> Path:
+    return context.home.root.absolute() / "lockfiles" / lockfile.file_name(name)
+
+
+def write(captured: Captured, path: Path, request: CreateRequest) -> Created:
+    """Keep the wheels that travel beside the lock, then the lock itself."""
+    lock = captured.lock
+    data = lockfile.encode(lock, pretty=request.pretty)
+    if path.exists() and not request.overwrite and path.read_bytes() != data:
+        _refuse_other(path, lock)
+    version_wheels.keep(lock, captured.local)
+    with fs.explained(path):
+        changed = fs.write_if_changed(path, data)
+    counts = (len(lock.custom_nodes), len(lock.python.packages), len(lock.models))
+    return Created(lock.version_name, str(path), lock.digest, *counts, not changed, captured.findings)
+
+
+def _refuse_other(path: Path, lock: VersionLock) -> None:
+    try:
+        known = lockfile.read(path).digest
+    except GovError:
+        known = "a damaged one"
+    if known != lock.digest:
+        raise GovError(
+            Code.ALREADY_EXISTS,
+            f"{path} is another state ({known[:17]}…) under this name",
+            "give another name, or say --overwrite",
+        )

@@ -1,0 +1,1 @@
+"""Versions: a state under a name, as one file that any machine can reproduce and prove."""
