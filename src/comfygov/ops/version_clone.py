@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from comfygov.model.version import VersionDifference
     from comfygov.ops.context import Context
     from comfygov.ports.progress import Progress
+    from comfygov.ports.uv import Interpreter
 
 
 class CloneRequest(msgspec.Struct, frozen=True):
@@ -125,7 +126,7 @@ def _sweep(target: Path) -> None:
             fs.remove_tree(path)
 
 
-def _clone(work: _Clone, python: str) -> Cloned:
+def _clone(work: _Clone, python: Interpreter) -> Cloned:
     context = version_environment.prepare(work.staging, work.target, work.found, python, work.command, work.progress)
     if work.found.is_bundled:
         version_bundle.take_in(context, work.found.path.parent)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _WORK = "clone"
 
 
-def choose_python(found: Found, wanted: str | None) -> str:
+def choose_python(found: Found, wanted: str | None) -> uv.Interpreter:
     """The Python to build on: the wanted one, else that of the lock's home, else one of the lock's minor version.
 
     Raises `not_found`, or `usage` for one that the lock is not for.
@@ -52,7 +52,7 @@ def choose_python(found: Found, wanted: str | None) -> str:
         raise GovError(
             Code.USAGE, f"the version is for {where}, not for {python.system}-{python.machine}", "make it for this too"
         )
-    return python.path
+    return python
 
 
 def _python_path(found: Found, wanted: str | None, minor: str) -> str:
@@ -77,12 +77,16 @@ def _holds(marker: str, python: uv.Interpreter) -> bool:
         return False
 
 
-def prepare(staging: Path, target: Path, found: Found, python: str, command: str, progress: Progress) -> Context:
+def prepare(
+    staging: Path, target: Path, found: Found, python: uv.Interpreter, command: str, progress: Progress
+) -> Context:
     """The directory and the settings of the home to be."""
     declared = declaration.parse(found.lock.python.pyproject)
     (staging / "state").mkdir(parents=True)
-    settings.update_config(staging / "config.toml", _settings(declared, target, python))
-    return open_home(str(staging), command, progress)
+    settings.update_config(staging / "config.toml", _settings(declared, target, python.path))
+    context = open_home(str(staging), command, progress)
+    context.interpreter = python  # it was asked already
+    return context
 
 
 def _settings(declared: Declaration, target: Path, python: str) -> dict[str, dict[str, Any]]:
