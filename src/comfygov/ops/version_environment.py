@@ -82,6 +82,8 @@ def prepare(
 ) -> Context:
     """The directory and the settings of the home to be."""
     declared = declaration.parse(found.lock.python.pyproject)
+    if declared.source_builds:
+        progress.warn("this lock lets packages be built from source: their authors' code runs here while they are")
     (staging / "state").mkdir(parents=True)
     settings.update_config(staging / "config.toml", _settings(declared, target, python.path))
     context = open_home(str(staging), command, progress)
