@@ -59,7 +59,8 @@ class Sandbox:
 
     def _box(self, writable: Sequence[Path]) -> list[str]:
         places = [path.resolve() for path in writable]
-        shown = (*self.view.shown, Path(relay.__file__).parent)
+        # A candidate that was a folder when the trial was planned may be a link to a sealed environment now.
+        shown = tuple(path.resolve() for path in (*self.view.shown, Path(relay.__file__).parent))
         return bubblewrap.prefix(
             hidden=[path for path in self.view.hidden if path not in places],
             shown=[path for path in shown if not any(place == path or place in path.parents for place in places)],
@@ -83,7 +84,7 @@ class Sandbox:
         ]
         words = [word for path in (*devices, *inside) for word in ("--rw", str(path))]
         if self.view.hidden:
-            seen = View((*self.view.hidden, Path("/dev")), self.view.shown)
+            seen = View((*self.view.hidden, Path("/dev")), tuple(path.resolve() for path in self.view.shown))
             words += [word for path in seen.readable() for word in ("--ro", str(path))]
         if self.network == "deny":
             words += ["--serve", str(door.port if door else 1)]
