@@ -79,13 +79,16 @@ def test_a_hand_edit_in_the_middle_of_a_commit_is_kept(governed: Governed) -> No
 # -- disks and settings ----------------------------------------------------------------------------
 
 
-def test_a_models_folder_that_is_away_stops_no_change(governed: Governed) -> None:
+def test_a_models_folder_that_is_away_stops_no_change(governed: Governed, free_port: int) -> None:
     governed.promote_pack("pa")
     models = governed.home / "models"
     models.rename(governed.root / "elsewhere")
     models.symlink_to("/not/mounted")
     governed.gov("node", "disable", "pa").ok()
     governed.gov("rollback", "1").ok()
+    said = governed.gov("run", "--detach", "--", "--port", str(free_port)).ok().stderr
+    governed.gov("stop").ok()
+    assert "could not be made: is its disk there?" in said
 
 
 def test_a_lost_config_is_written_anew(governed: Governed) -> None:

@@ -223,7 +223,8 @@ def test_a_core_package_that_need_not_move_stays_though_another_must(governed: G
     assert tx["core_impact"]["changed"] == [{"name": "numpy", "before": "1.0", "after": "2.0"}]
 
 
-def test_a_removal_moves_nothing_that_stays(governed: Governed) -> None:
+def with_a_forced_version(governed: Governed) -> None:
+    """`new` is in production with thing==1.0 forced against `old`."""
     for version in ("1.0", "2.0", "3.0"):
         governed.wheel("thing", version)
     governed.promote_pack("old", "thing>=2\n")
@@ -231,6 +232,10 @@ def test_a_removal_moves_nothing_that_stays(governed: Governed) -> None:
     governed.gov("tx", "run", "new").failed(4)
     governed.gov("resolve", "2", "--override", "thing==1.0", "--reason", "r").ok()
     governed.gov("tx", "promote", "2").ok()
+
+
+def test_a_removal_moves_nothing_that_stays(governed: Governed) -> None:
+    with_a_forced_version(governed)
     removed = governed.gov("node", "remove", "new").ok()
     assert "`gov tx run --drop thing` tries that" in removed.stderr
     assert "thing-1.0" in governed.installed()
@@ -239,13 +244,7 @@ def test_a_removal_moves_nothing_that_stays(governed: Governed) -> None:
 
 
 def test_a_version_that_production_forces_is_said_when_it_goes_against_a_pack(governed: Governed) -> None:
-    for version in ("1.0", "2.0", "3.0"):
-        governed.wheel("thing", version)
-    governed.promote_pack("old", "thing>=2\n")
-    governed.gov("node", "add", str(governed.pack("new", "thing<2\n"))).ok()
-    governed.gov("tx", "run", "new").failed(4)
-    governed.gov("resolve", "2", "--override", "thing==1.0", "--reason", "r").ok()
-    governed.gov("tx", "promote", "2").ok()
+    with_a_forced_version(governed)
     governed.gov("node", "add", str(governed.pack("third", "thing>=3\n"))).ok()
     assert gate(tried(governed, "third"), "overrides")["evidence"] == [
         "thing==1.0 is forced since tx0002 (r), against: thing>=3"

@@ -126,7 +126,9 @@ def _launch(
 
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
-    write_model_paths(context.home)
+    missing = write_model_paths(context.home)
+    if missing:
+        context.progress.warn(f"{len(missing)} folders of {context.home.models} could not be made: is its disk there?")
     context.home.logs.mkdir(parents=True, exist_ok=True)
     packs = [*command.shipped_packs(context.home.comfyui), *(p.id for p in state.registry.enabled())]
     argv = [

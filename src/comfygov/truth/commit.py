@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -225,9 +224,14 @@ def model_paths_text(name: str, models: Path, *, is_default: bool) -> str:
     return "\n".join([*lines, *(f"  {folder}: {folder}" for folder in MODEL_FOLDERS)]) + "\n"
 
 
-def write_model_paths(home: Home) -> None:
-    """ComfyUI does without folders that are not there: a models disk may be read-only, or not mounted."""
+def write_model_paths(home: Home) -> tuple[str, ...]:
+    """The path file, and a folder for every kind of model. Returns those that could not be made: a models disk may be
+    read-only or not mounted, ComfyUI does without them, and no commit is stopped for it."""
+    missing = []
     for name in MODEL_FOLDERS:
-        with contextlib.suppress(OSError):
+        try:
             (home.models / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            missing.append(name)
     fs.write_if_changed(home.model_paths_file, model_paths_text("comfygov", home.models, is_default=True).encode())
+    return tuple(missing)
