@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, show, timeout_option
+from comfygov.cli.entry import Options, common, offer, open_context, show, timeout_option
 from comfygov.errors import Code, GovError
 
 
@@ -15,8 +15,8 @@ def bisect() -> None:
 
 
 @bisect.command()
-@click.argument("bad")
-@click.argument("good")
+@click.argument("bad", shell_complete=offer("snapshots"))
+@click.argument("good", shell_complete=offer("snapshots"))
 @click.argument("check", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CHECK...")
 @timeout_option("Seconds that ComfyUI has to become ready, and each check to end.")
 @common

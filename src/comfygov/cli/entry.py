@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from comfygov.ops.context import Context
+    from comfygov.ops.known_names import Kind
 
 # Command -> (module of its group, one line of help). `gov --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
     "outdated": ("outdated", "What could be updated: packs, ComfyUI, packages."),
+    "completion": ("completion", "What makes bash, zsh or fish complete commands and ids."),
 }
 
 
@@ -138,6 +140,21 @@ def timeout_option(text: str) -> Callable[..., Any]:
     return click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help=text)
 
 
+def offer(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What an argument offers after TAB: the ids of that kind in the home that the command is about."""
+
+    def names(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from comfygov.ops.known_names import known_names
+
+        above: click.Context | None = ctx
+        home: str | None = None
+        while above is not None and not home:
+            home, above = above.params.get("home"), above.parent
+        return [name for name in known_names(kind, home) if name.startswith(incomplete)]
+
+    return names
+
+
 def lines_option(default: int) -> Callable[..., Any]:
     text = "How many of the last lines; 0 shows all."
     return click.option("-n", "--lines", type=click.IntRange(min=0), default=default, show_default=True, help=text)
@@ -177,8 +194,26 @@ def command_name(arguments: Sequence[str]) -> str:
     return "gov"
 
 
+def _say_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    import platform
+    from importlib import metadata
+
+    parts = {"gov": __version__, "uv": metadata.version("uv"), "python": platform.python_version()}
+    output.emit_lines([" ".join(f"{name} {version}" for name, version in parts.items())])
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="gov", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Versions of gov, uv, Python.",
+)
 @common
 def gov() -> None:
     """Change control for ComfyUI: try every change on a full copy, commit it in one step, undo it in a second.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, show
+from comfygov.cli.entry import Options, common, offer, open_context, show
 
 
 @click.group()
@@ -40,7 +40,7 @@ def list_(options: Options) -> None:
 
 
 @node.command(name="show")
-@click.argument("node_id")
+@click.argument("node_id", shell_complete=offer("packs"))
 @common
 def show_(options: Options, node_id: str) -> None:
     """Everything about one pack."""
@@ -52,7 +52,7 @@ def show_(options: Options, node_id: str) -> None:
 
 
 @node.command()
-@click.argument("node_id")
+@click.argument("node_id", shell_complete=offer("packs"))
 @click.option("--purge-code", is_flag=True, help="Delete the folder too (your own files in it are kept aside).")
 @click.option("--restart", is_flag=True, help="Stop a running ComfyUI for the change and start it again.")
 @common
@@ -66,7 +66,7 @@ def remove(options: Options, node_id: str, purge_code: bool, restart: bool) -> N
 
 
 @node.command()
-@click.argument("node_id")
+@click.argument("node_id", shell_complete=offer("packs"))
 @common
 def enable(options: Options, node_id: str) -> None:
     """Load a promoted pack again."""
@@ -74,7 +74,7 @@ def enable(options: Options, node_id: str) -> None:
 
 
 @node.command()
-@click.argument("node_id")
+@click.argument("node_id", shell_complete=offer("packs"))
 @common
 def disable(options: Options, node_id: str) -> None:
     """Do not load a pack; its packages stay."""

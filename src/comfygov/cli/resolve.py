@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, reason_option, show, timeout_option
+from comfygov.cli.entry import Options, common, offer, open_context, reason_option, show, timeout_option
 from comfygov.cli.render import output
 from comfygov.errors import Code, GovError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("txid")
+@click.argument("txid", shell_complete=offer("transactions"))
 @click.option("--pin", "pins", multiple=True, metavar="P==V", help="Hold a package at a version (repeated).")
 @click.option("--override", "overrides", multiple=True, metavar="P==V", help="Force a version for all (repeated).")
 @click.option("--unpin", "unpinned", multiple=True, metavar="PACKAGE", help="Take back a pin or a forced version.")

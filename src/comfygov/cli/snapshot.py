@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, reason_option, show
+from comfygov.cli.entry import Options, common, offer, open_context, reason_option, show
 
 
 @click.group()
@@ -25,7 +25,7 @@ def list_(options: Options) -> None:
 
 
 @snapshot.command()
-@click.argument("snapshot_id")
+@click.argument("snapshot_id", shell_complete=offer("snapshots"))
 @common
 def inspect(options: Options, snapshot_id: str) -> None:
     """What a snapshot holds. SNAPSHOT_ID may be its number."""
@@ -48,8 +48,8 @@ def create(options: Options, reason: str) -> None:
 
 
 @snapshot.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=offer("snapshots"))
+@click.argument("after", shell_complete=offer("snapshots"))
 @common
 def diff(options: Options, before: str, after: str) -> None:
     """What lies between two snapshots."""
@@ -61,7 +61,7 @@ def diff(options: Options, before: str, after: str) -> None:
 
 
 @click.command()
-@click.argument("snapshot_id")
+@click.argument("snapshot_id", shell_complete=offer("snapshots"))
 @reason_option
 @click.option("--restart", is_flag=True, help="Stop a running ComfyUI for the change and start it again.")
 @common

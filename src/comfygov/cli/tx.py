@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, common, open_context, reason_option, show, timeout_option
+from comfygov.cli.entry import Options, common, offer, open_context, reason_option, show, timeout_option
 from comfygov.errors import Code, GovError
 
 
@@ -15,7 +15,7 @@ def tx() -> None:
 
 
 @tx.command()
-@click.argument("nodes", nargs=-1, metavar="[NODE_ID[@REF]]...")
+@click.argument("nodes", nargs=-1, metavar="[NODE_ID[@REF]]...", shell_complete=offer("packs"))
 @click.option("--ref", help="The branch, tag or commit of the one pack that is named.")
 @click.option("--comfyui", metavar="REF", help="ComfyUI at another branch, tag or commit.")
 @click.option("--dep", "dependencies", multiple=True, metavar="SPEC", help="A package that you want (repeated).")
@@ -66,7 +66,7 @@ def list_(options: Options) -> None:
 
 
 @tx.command()
-@click.argument("txid")
+@click.argument("txid", shell_complete=offer("transactions"))
 @common
 def inspect(options: Options, txid: str) -> None:
     """What the trial showed, and whether it may be promoted."""
@@ -78,7 +78,7 @@ def inspect(options: Options, txid: str) -> None:
 
 
 @tx.command()
-@click.argument("txid")
+@click.argument("txid", shell_complete=offer("transactions"))
 @click.option("--approve-core", is_flag=True, help="Approve the core packages that are shown as moving.")
 @reason_option
 @click.option("--allow-failed-run", is_flag=True, help="Promote although the trial failed.")
@@ -98,7 +98,7 @@ def promote(
 
 
 @tx.command()
-@click.argument("txid")
+@click.argument("txid", shell_complete=offer("transactions"))
 @common
 def abort(options: Options, txid: str) -> None:
     """End a transaction; its candidate environment is removed, production is untouched."""

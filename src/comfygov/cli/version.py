@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from comfygov.cli.entry import Options, command_line, common, open_context, progress, show
+from comfygov.cli.entry import Options, command_line, common, offer, open_context, progress, show
 from comfygov.cli.models_options import judged
 from comfygov.cli.version_create import create
 from comfygov.cli.version_remove import bundle, remove
@@ -18,7 +18,7 @@ def version() -> None:
 
 
 @version.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=offer("versions"))
 @click.option("--lock", metavar="F", help="A lock file, in place of a version of the home.")
 @click.option("--target", required=True, metavar="DIR", help="Where the new home shall be: new, or an empty folder.")
 @click.option("--python", metavar="PY", help="Python to build on: a path, or a version such as 3.12.")
@@ -61,7 +61,7 @@ def list_(options: Options) -> None:
 
 
 @version.command(name="show")
-@click.argument("name")
+@click.argument("name", shell_complete=offer("versions"))
 @common
 def show_(options: Options, name: str) -> None:
     """What a version (or a lock file) holds."""
@@ -73,8 +73,8 @@ def show_(options: Options, name: str) -> None:
 
 
 @version.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=offer("versions"))
+@click.argument("after", shell_complete=offer("versions"))
 @common
 def diff(options: Options, before: str, after: str) -> None:
     """What is different in AFTER: versions of the home, or lock files."""
@@ -86,7 +86,7 @@ def diff(options: Options, before: str, after: str) -> None:
 
 
 @version.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offer("versions"))
 @common
 def verify(options: Options, name: str) -> int:
     """Hold the home against a version or a lock file. Exit 3 when it is not that."""
