@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from tools import reference
+from tools import output_schema, reference
 
 from comfygov.cli.entry import COMMANDS, gov
 from comfygov.versions import lockfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,6 +33,23 @@ def test_the_data_contracts_are_fresh() -> None:
 def test_the_schema_of_a_lock_is_fresh() -> None:
     for path in reference.SCHEMA_FILES:
         assert path.read_bytes() == lockfile.schema(), "run: python -m tools.reference"
+
+
+def test_the_schema_of_what_commands_print_is_fresh_and_whole() -> None:
+    assert reference.OUTPUT_SCHEMA.read_bytes() == output_schema.output_schema(), "run: python -m tools.reference"
+    assert set(output_schema.RESULTS) == set(commands(gov, click.Context(gov, info_name="")))
+
+
+def commands(group: click.Group, ctx: click.Context) -> Iterator[str]:
+    """Every command below `group` by its words: `tx run`."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        below = click.Context(command, info_name=name, parent=ctx)
+        if isinstance(command, click.Group):
+            yield from commands(command, below)
+        else:
+            yield below.command_path.strip()
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -22,12 +22,14 @@ from comfygov.model.version import VersionLock
 from comfygov.models.part import PartState
 from comfygov.models.spec import RawEntry
 from comfygov.versions import lockfile
+from tools.output_schema import output_schema
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMA_FILES = (
     DOCS / "version-lock.schema.json",
     DOCS.parent / "src" / "comfygov" / "versions" / "version-lock.schema.json",
 )
+OUTPUT_SCHEMA = DOCS / "json-output.schema.json"
 
 FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("config.toml", config.Config),
@@ -59,6 +61,7 @@ def cli_reference() -> str:
         "Everything takes `--home DIR`, `--json`, `--verbose`, `-q`, before or after the command. Data goes to",
         "standard output, everything else to standard error. `--json` prints one envelope, whatever happens:",
         '`{"schema":"comfygov/1","command","ok","data","findings":[],"error":{"code","message","hint","details"}}`.',
+        "Its schema, with the `data` of each command: [json-output.schema.json](json-output.schema.json).",
         "",
         *_exit_codes(),
     ]
@@ -165,6 +168,7 @@ def main() -> None:
     DOCS.mkdir(exist_ok=True)
     (DOCS / "04_cli_reference.md").write_text(cli_reference(), encoding="utf-8")
     (DOCS / "05_data_contracts.md").write_text(data_contracts(), encoding="utf-8")
+    OUTPUT_SCHEMA.write_bytes(output_schema())
     for path in SCHEMA_FILES:
         path.write_bytes(lockfile.schema())
 

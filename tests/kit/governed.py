@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.kit import envelopes
 from tests.kit.repos import make_comfyui, make_pack
 from tests.kit.wheels import add_wheel
 
@@ -39,8 +40,7 @@ class Ran:
 
     @property
     def envelope(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.stdout)
-        return found
+        return envelopes.read(self.stdout)
 
     @property
     def data(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
 from comfygov.cli.entry import Options, common, gov, show
 
@@ -12,6 +13,14 @@ _WHERE = {
     "zsh": 'eval "$(gov completion zsh)"  in ~/.zshrc',
     "fish": "gov completion fish | source  in ~/.config/fish/config.fish",
 }
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """`script` is what the shell runs; `use` is how to have it run at every start."""
+
+    shell: str
+    script: str
+    use: str
 
 
 @click.command()
@@ -24,5 +33,5 @@ def completion(options: Options, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 (the three are click's own)
     made = kind(gov, {}, "gov", _VARIABLE)
-    script = made.source_template % made.source_vars()
-    show(options, {"shell": shell, "script": script, "use": _WHERE[shell]}, script.splitlines())
+    result = Completion(shell, made.source_template % made.source_vars(), _WHERE[shell])
+    show(options, result, result.script.splitlines())

@@ -9,6 +9,7 @@ import msgspec
 
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
+from comfygov.model.state import SnapshotMeta
 from comfygov.model.tx import Promotion, Transaction
 from comfygov.ops import change, committing, locking, smoke, trying, tx_run, tx_trial
 from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion
@@ -20,7 +21,7 @@ from comfygov.truth import audit
 from comfygov.truth.snapshots import Origin
 
 if TYPE_CHECKING:
-    from comfygov.model.state import Baseline, Plugin, SnapshotMeta
+    from comfygov.model.state import Baseline, Plugin
     from comfygov.model.tx import NodeMove
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State

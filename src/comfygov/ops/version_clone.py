@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
+from comfygov.model.version import VersionDifference
 from comfygov.ops import version_bundle, version_code, version_environment, version_models
 from comfygov.ops.context import changing, open_home
 from comfygov.ops.version_capture import capture
@@ -20,7 +21,6 @@ from comfygov.truth.home import is_home, refuse_source_checkout
 from comfygov.versions import comparing
 
 if TYPE_CHECKING:
-    from comfygov.model.version import VersionDifference
     from comfygov.ops.context import Context
     from comfygov.ports.progress import Progress
     from comfygov.ports.uv import Interpreter
