@@ -10,6 +10,7 @@ import click
 from tools import output_schema, reference
 
 from comfygov.cli.entry import COMMANDS, gov
+from comfygov.errors import Code
 from comfygov.versions import lockfile
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ def commands(group: click.Group, ctx: click.Context) -> Iterator[str]:
             yield from commands(command, below)
         else:
             yield below.command_path.strip()
+
+
+def test_every_error_code_has_its_cause_and_way_out() -> None:
+    text = (ROOT / "docs" / "08_troubleshooting_and_limits.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\d+) \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)
+    assert sorted(rows) == sorted((code.text, str(code.exit_code)) for code in Code)
 
 
 def test_every_dependency_has_its_reason() -> None:
