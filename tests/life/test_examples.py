@@ -29,7 +29,7 @@ def home(governed: Governed) -> Governed:
 
 
 def example(home: Governed, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [EXAMPLES / name, *arguments]
+    command = [str(EXAMPLES / name), *arguments]
     return subprocess.run(command, cwd=home.root, env=home.environment(), capture_output=True, text=True, timeout=300)
 
 
