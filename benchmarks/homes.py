@@ -32,10 +32,19 @@ if TYPE_CHECKING:
     from comfygov.ops.context import Context
     from comfygov.truth.snapshots import State
 
-PACKS = 50
-SNAPSHOTS = 200
-TRANSACTIONS = 1000
 PACKAGES = 100
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much has happened in a home."""
+
+    packs: int
+    snapshots: int
+    transactions: int
+
+
+LONG = Size(packs=50, snapshots=200, transactions=1000)
 _STATUSES: tuple[Status, ...] = ("promoted", "promoted", "promoted", "promoted", "aborted", "failed")
 
 
@@ -54,25 +63,25 @@ class Own(Governed):
         return {**os.environ, **cache, "COMFY_HOME": str(self.home)}
 
 
-def with_history(root: Path) -> Governed:
-    """A home on the stand-in with 100 packages, 50 packs, 200 snapshots and 1 000 transactions."""
+def with_history(root: Path, size: Size = LONG) -> Governed:
+    """A home on the stand-in with 100 packages, and as many packs, snapshots and transactions as asked for."""
     made = Governed(root)
     names = [f"package-{number:03d}" for number in range(PACKAGES)]
     for name in names:
         made.wheel(name, "1.0")
     made.init(requirements="\n".join(names)).ok()
     context = open_home(str(made.home), "benchmark", Silent())
-    state = _with_packs(context)
-    _write_snapshots(context, state)
+    state = _with_packs(context, size.packs)
+    _write_snapshots(context, state, size.snapshots)
     freeze = tuple(f"{name}==1.0" for name in names)
-    for number in range(1, TRANSACTIONS + 1):
-        context.transactions.save(_transaction(number, freeze, state.baseline))
+    for number in range(1, size.transactions + 1):
+        context.transactions.save(_transaction(number, size, freeze, state.baseline))
     return made
 
 
-def _with_packs(context: Context) -> State:
-    """The state of head with 50 packs, whose checkouts are real repositories at their commits."""
-    plugins = [_pack(context, f"pack-{number:02d}") for number in range(PACKS)]
+def _with_packs(context: Context, packs: int) -> State:
+    """The state of head with packs, whose checkouts are real repositories at their commits."""
+    plugins = [_pack(context, f"pack-{number:02d}") for number in range(packs)]
     state = context.head_state()
     health = tuple(PackHealth(plugin.id, loaded=True, classes=(plugin.id,), seconds=0.01) for plugin in plugins)
     baseline = Baseline(core_classes=tuple(f"Class{number:04d}" for number in range(800)), packs=health)
@@ -93,25 +102,25 @@ def _pack(context: Context, name: str) -> Plugin:
     )
 
 
-def _write_snapshots(context: Context, state: State) -> None:
+def _write_snapshots(context: Context, state: State, snapshots: int) -> None:
     """Snapshots up to the number; the last is head, and the disk is brought to it."""
     previous = context.snapshots.require_head().snapshot
     meta = context.snapshots.create(state, Origin("manual"), previous)
-    while meta.number < SNAPSHOTS:
+    while meta.number < snapshots:
         previous = meta.id
         meta = context.snapshots.create(state, Origin("promote_post", node_id="pack-00"), previous)
     context.snapshots.write_head(Head(meta.id, meta.generation, meta.created_at, previous))
     commit.materialise(context.home, context.git, state)
 
 
-def _transaction(number: int, freeze: tuple[str, ...], health: Baseline) -> Transaction:
+def _transaction(number: int, size: Size, freeze: tuple[str, ...], health: Baseline) -> Transaction:
     """A record of about the size of a real one; the last few wait for somebody."""
     kind: Kind = "node_update" if number % 3 else "node_first_run"
     return Transaction(
         txid=f"tx{number:04d}",
-        node_id=f"pack-{number % PACKS:02d}",
+        node_id=f"pack-{number % size.packs:02d}",
         kind=kind,
-        status="completed" if number > TRANSACTIONS - 3 else _STATUSES[number % len(_STATUSES)],
+        status="completed" if number > size.transactions - 3 else _STATUSES[number % len(_STATUSES)],
         started_at="2026-01-01T00:00:00Z",
         ended_at="2026-01-01T00:01:00Z",
         base_snapshot="0001-init",

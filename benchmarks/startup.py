@@ -36,7 +36,8 @@ def _row(what: str, runs: int, ours: Sequence[str], bare: Sequence[str], env: Ma
 
 
 def _status(runs: int) -> Row:
-    what = f"gov status ({homes.PACKS} packs, {homes.SNAPSHOTS} snapshots, {homes.TRANSACTIONS} transactions)"
+    size = homes.LONG
+    what = f"gov status ({size.packs} packs, {size.snapshots} snapshots, {size.transactions} transactions)"
     with tempfile.TemporaryDirectory(prefix="comfygov-benchmark-") as root:
         say("making a home with a long history")
         env = homes.with_history(Path(root)).environment()
