@@ -11,7 +11,11 @@ import pytest
 from tests.kit.governed import Governed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.kit.emulators import Gcs, S3Server
+    from tests.kit.s3_standin import S3StandIn
 
 # A shell that starts this in the background has it ignore Ctrl-C, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,3 +46,38 @@ def governed(governed_template: Path) -> Governed:
     subprocess.run(["rm", "-rf", here], check=True)
     subprocess.run(["cp", "-a", governed_template / "template", here], check=True)
     return Governed(here)
+
+
+# -- object storage: tests/kit/emulators.py says how to use these -----------------------------------
+
+
+@pytest.fixture(scope="session")
+def gcp_storage_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
+    from tests.kit import emulators
+
+    with emulators.gcp_storage_emulator(tmp_path_factory.mktemp("gcs")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
+    from tests.kit import emulators
+
+    with emulators.fake_gcs_server(tmp_path_factory.mktemp("gcs")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    from tests.kit import emulators
+
+    with emulators.seaweedfs(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3() -> Iterator[S3StandIn]:
+    from tests.kit.s3_standin import s3_standin
+
+    with s3_standin() as running:
+        yield running

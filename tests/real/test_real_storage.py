@@ -1,8 +1,4 @@
-"""`gs://` and `s3://` on emulators that other people made, found on PATH: `gcp-storage-emulator` and
-`fake-gcs-server` (JSON API of Google Cloud Storage), `weed` (SeaweedFS, an S3 that verifies signatures).
-
-Each test is skipped when its program is not there; docs/07_test_strategy_and_acceptance.md says how to get them.
-"""
+"""`gs://` and `s3://` on servers of other people (tests/kit/emulators.py), and on our S3 that checks signatures."""
 
 from __future__ import annotations
 
@@ -11,63 +7,20 @@ import json
 import random
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import pytest
-import urllib3
 
-from comfygov.models import s3
-from comfygov.ports.comfy_api import free_port
-from tests.kit.governed import Governed, Ran
+if TYPE_CHECKING:
+    from tests.kit.emulators import Gcs, S3Server
+    from tests.kit.governed import Governed, Ran
+    from tests.kit.s3_standin import S3StandIn
 
-pytestmark = pytest.mark.slow
-DATA = random.Random(3).randbytes(70_000_000)
+DATA = random.Random(3).randbytes(70_000_000)  # three pieces
 NAME = "dir/ü m+1.bin"
-_READY_SECONDS = 60.0
-_KEYS = s3.Keys("real-identifier", "real-secret-of-the-test")
 
 
-@contextmanager
-def running(tmp_path: Path, *argv: str) -> Iterator[None]:
-    with (tmp_path / "emulator.log").open("wb") as log:
-        child = subprocess.Popen(argv, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            child.kill()
-            child.wait()
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not on PATH")
-    return found
-
-
-def until_done(method: str, url: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-    """Send it again until the server that has just been started takes it."""
-    pool = urllib3.PoolManager(retries=False)
-    deadline = time.monotonic() + _READY_SECONDS
-    said = ""
-    while time.monotonic() < deadline:
-        try:
-            answer = pool.request(method, url, body=body, headers=headers or {})
-        except urllib3.exceptions.HTTPError as error:
-            said = str(error)
-        else:
-            if answer.status in (200, 409):
-                return
-            said = f"{answer.status} {answer.data[:500]!r}"
-        time.sleep(0.2)
-    raise AssertionError(said)
-
-
-def verify(bare: Governed, source: str, **env: str) -> Ran:
+def verify(bare: Governed, source: str, env: dict[str, str]) -> Ran:
     checksum = hashlib.sha256(DATA).hexdigest()
     entry = {"source": source, "target_path": "vae/m.bin", "checksum": checksum, "size": len(DATA)}
     (bare.root / "spec.json").write_text(json.dumps({"models": [entry]}))
@@ -76,71 +29,44 @@ def verify(bare: Governed, source: str, **env: str) -> Ran:
     return bare.gov("models", "verify", *where)
 
 
-def upload_to_gcs(base: str) -> None:
-    until_done("POST", f"{base}/storage/v1/b?project=p", b'{"name": "bucket"}', {"Content-Type": "application/json"})
-    until_done("POST", f"{base}/upload/storage/v1/b/bucket/o?uploadType=media&name={quote(NAME, safe='')}", DATA)
+@pytest.mark.parametrize("name", ["gcp_storage_emulator", "fake_gcs_server"])
+def test_google_cloud_storage(bare: Governed, name: str, request: pytest.FixtureRequest) -> None:
+    emulator: Gcs = request.getfixturevalue(name)
+    bucket = emulator.new_bucket()
+    source = emulator.put(bucket, NAME, DATA)
+    verify(bare, source, emulator.env()).ok()
+    assert (bare.root / "models" / "vae" / "m.bin").read_bytes() == DATA
+    shutil.rmtree(bare.root / "models")
+    shutil.rmtree(bare.root / "cache")
+    verify(bare, f"gs://{bucket}/none", emulator.env()).failed(3, "404")
 
 
-@pytest.mark.parametrize("name", ["gcp-storage-emulator", "fake-gcs-server"])
-def test_google_cloud_storage(bare: Governed, tmp_path: Path, name: str) -> None:
-    port = str(free_port())
-    base = f"http://127.0.0.1:{port}"
-    arguments = {
-        "gcp-storage-emulator": ("start", "--port", port, "--in-memory"),
-        "fake-gcs-server": (
-            "-scheme",
-            "http",
-            "-backend",
-            "memory",
-            "-port",
-            port,
-            "-public-host",
-            f"127.0.0.1:{port}",
-        ),
-    }
-    with running(tmp_path, program(name), *arguments[name]):
-        upload_to_gcs(base)
-        verify(bare, f"gs://bucket/{NAME}", STORAGE_EMULATOR_HOST=base).ok()
-        verify(bare, "gs://bucket/none", STORAGE_EMULATOR_HOST=base).ok()  # it is in its place
-        (tmp_path / "models" / "vae" / "m.bin").unlink()
-        shutil.rmtree(tmp_path / "cache")
-        verify(bare, "gs://bucket/none", STORAGE_EMULATOR_HOST=base).failed(3, "404")
+def test_s3_that_checks_signatures(bare: Governed, s3: S3StandIn) -> None:
+    source = s3.put("my.bucket", NAME, DATA)
+    verify(bare, source, {**s3.env(), "AWS_SECRET_ACCESS_KEY": "another"}).failed(5, "403")
+    verify(bare, source, {**s3.env(), "AWS_ACCESS_KEY_ID": "another"}).failed(5, "403")
+    s3.region = "eu-west-3"  # the bucket says so, and is asked again
+    verify(bare, source, {**s3.env(), "AWS_REGION": "us-east-1"}).ok()
+    assert (bare.root / "models" / "vae" / "m.bin").read_bytes() == DATA
 
 
-def test_s3_that_verifies_signatures(bare: Governed, tmp_path: Path) -> None:
-    ports = [_low(free_port()) for _ in range(4)]
-    identity = {
-        "name": "t",
-        "credentials": [{"accessKey": _KEYS.identifier, "secretKey": _KEYS.secret}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (tmp_path / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    (tmp_path / "data").mkdir()
-    base = f"http://127.0.0.1:{ports[0]}"
-    options = ["server", "-s3", f"-s3.port={ports[0]}", "-s3.config=s3.json", "-dir=data", "-ip=127.0.0.1"]
-    options += [f"-master.port={ports[1]}", f"-volume.port={ports[2]}", f"-filer.port={ports[3]}"]
-    with running(tmp_path, program("weed"), *options):
-        upload_to_s3(base)
-        env = {"AWS_ENDPOINT_URL_S3": base, "AWS_ACCESS_KEY_ID": _KEYS.identifier}
-        source = f"s3://bucket/{NAME}"
-        wrong = verify(bare, source, **env, AWS_SECRET_ACCESS_KEY="another-secret")
-        wrong.failed(5, "403")
-        verify(bare, source, **env, AWS_SECRET_ACCESS_KEY=_KEYS.secret).ok()
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
+def test_the_stand_in_takes_the_signature_of_curl_and_no_other(s3: S3StandIn) -> None:
+    def curl(secret: str, path: str, *more: str) -> str:
+        sign = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{s3.identifier}:{secret}"]
+        unsigned = ["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
+        argv = ["curl", "-s", "-w", "%{http_code}", *sign, *unsigned, *more, s3.base + path]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
+
+    assert curl(s3.secret, "/b", "-X", "PUT") == "200"
+    assert curl(s3.secret, "/b/a%20%C3%BC.bin", "-X", "PUT", "--data-binary", "x") == "200"
+    assert curl(s3.secret, "/b/a%20%C3%BC.bin") == "x200"
+    assert curl("wrong", "/b/a%20%C3%BC.bin").endswith("<Code>SignatureDoesNotMatch</Code></Error>403")
+    assert s3.buckets["b"]["a ü.bin"].data == b"x"
 
 
-def _low(port: int) -> str:
-    """SeaweedFS also takes the port 10000 above."""
-    return str(port % 40_000 + 10_000)
-
-
-def upload_to_s3(base: str) -> None:
-    """By curl's own signature, which is not ours."""
-    sign = [program("curl"), "-s", "-f", "--aws-sigv4", "aws:amz:us-east-1:s3"]
-    sign += ["--user", f"{_KEYS.identifier}:{_KEYS.secret}", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
-    deadline = time.monotonic() + _READY_SECONDS
-    for url, body in ((f"{base}/bucket", b""), (f"{base}/bucket/{quote(NAME)}", DATA)):
-        done = None
-        while done is None or done.returncode != 0:
-            assert time.monotonic() < deadline, done
-            time.sleep(0.3)
-            done = subprocess.run([*sign, "-X", "PUT", "--data-binary", "@-", url], input=body, capture_output=True)
+@pytest.mark.slow
+def test_seaweedfs(bare: Governed, seaweedfs: S3Server) -> None:
+    source = seaweedfs.put(seaweedfs.new_bucket(), NAME, DATA)
+    verify(bare, source, {**seaweedfs.env(), "AWS_SECRET_ACCESS_KEY": "another"}).failed(5, "403")
+    verify(bare, source, seaweedfs.env()).ok()
