@@ -10,6 +10,7 @@ import msgspec
 
 from comfygov.envs import record
 from comfygov.ports import clock, fs
+from comfygov.ports.frame import frame_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,28 +20,6 @@ _FRAME_MODULES = frozenset({"_virtualenv.py", "_virtualenv.pth"})
 _LOADED = (".py", ".pyc", ".pth", ".so", ".dylib")
 _SHOWN = 5
 _SETTLED_NS = 2_000_000_000
-
-
-def frame_problems(environment: Path, python: str) -> list[str]:
-    """What makes an environment another one than that of `python`, or none: without its pyvenv.cfg,
-    `bin/python` is the base Python itself, and whoever installs there installs into that."""
-    try:
-        lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ["pyvenv.cfg is missing"]
-    config = dict(line.split(" = ", 1) for line in lines if " = " in line)
-    problems = []
-    real = os.path.realpath(python)
-    # A home may be a folder of links to the real one (Homebrew).
-    if os.path.realpath(os.path.join(config.get("home", ""), os.path.basename(real))) != real:  # noqa: PTH118, PTH119
-        problems.append(f"pyvenv.cfg names {config.get('home', 'no Python')}, not the folder of {python}")
-    if config.get("include-system-site-packages") != "false":
-        problems.append("pyvenv.cfg lets the packages of the system in")
-    if os.path.realpath(environment / "bin" / "python") != real:
-        problems.append(f"bin/python does not lead to {python}")
-    elif not os.access(python, os.X_OK):
-        problems.append(f"the Python {python} is not there")
-    return problems
 
 
 def damage(environment: Path, python: str, *, deep: bool = False) -> list[str]:

@@ -10,6 +10,7 @@ import msgspec
 from comfygov.envs import condition, locked, record
 from comfygov.errors import Code, GovError
 from comfygov.ports import clock, faults, fs
+from comfygov.ports.frame import frame_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,18 +161,17 @@ class Generations:
                 self._uv().make_venv(target, python.path)
                 problems = record.check(target, deep_for=self._install(project, target, python))
             problems += locked.mismatches((project / "uv.lock").read_bytes(), record.freeze(target))
-            _refuse(problems + condition.frame_problems(target, python.path))
+            _refuse(problems + frame_problems(target, python.path))
 
     def _install(self, project: Path, target: Path, python: Interpreter) -> frozenset[str]:
         """Let uv make `target` what the lock says; returns the names of the packages that are new there."""
         from comfygov.ports import bytecode
 
         known = set(record.freeze(target))
-        # uv looks at every module of the environment when it compiles: 4 s where nothing is new.
-        self._uv().sync(project, target, python.path, compile_bytecode=not known)
+        self._uv().sync(project, target, python.path)
         faults.point("generation.synced")
         new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
-        if known and new:
+        if new:
             bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
         return new
 
@@ -181,7 +181,7 @@ class Generations:
         if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
-        _refuse(record.check(staged) + condition.frame_problems(staged, python.path))
+        _refuse(record.check(staged) + frame_problems(staged, python.path))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         aside = fs.beside(self.path(generation), "damaged")
         with fs.explained(staged):
@@ -231,7 +231,7 @@ class Generations:
             return [f"the environment {generation} is not there"]
         path, seal = self.path(generation), self.seal_of(generation)
         found = record.difference(seal.packages, record.freeze(path)).lines()
-        return [f"environment: {line}" for line in (*condition.frame_problems(path, seal.python), *found)]
+        return [f"environment: {line}" for line in (*frame_problems(path, seal.python), *found)]
 
     def problems(self, generation: str) -> list[str]:
         """All that can be found without reading contents; what was found once is remembered until a folder of

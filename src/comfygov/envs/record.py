@@ -80,12 +80,14 @@ def only(wanted: tuple[str, ...], found: Difference) -> Difference:
 
 
 def files_of(environment: Path, names: frozenset[str], suffix: str) -> Iterator[str]:
-    """Paths of the installed files of the packages `names` that end with `suffix`."""
-    site = site_packages(environment)
+    """Paths of the installed files of the packages `names` that end with `suffix`, as far as they lie in the
+    environment: a RECORD may name anything."""
+    site, inside = site_packages(environment), f"{os.path.normpath(environment)}/"
     for name, _, path in dist_infos(environment):
         if name in names:
             rows = _rows(Path(path, "RECORD").read_text(encoding="utf-8", errors="replace"))
-            yield from (f"{site}/{file}" for file, _, _ in rows if file.endswith(suffix))
+            paths = (os.path.normpath(f"{site}/{file}") for file, _, _ in rows if file.endswith(suffix))
+            yield from (path for path in paths if path.startswith(inside))
 
 
 def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:

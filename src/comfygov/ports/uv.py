@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import process
+from comfygov.ports.frame import frame_problems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,14 +132,15 @@ class Uv:
         if done.exit_code != 0:
             raise _failure(f"make an environment on {interpreter}", done)
 
-    def sync(self, project: Path, environment: Path, interpreter: str, *, compile_bytecode: bool) -> None:
+    def sync(self, project: Path, environment: Path, interpreter: str) -> None:
         """Bring the staging directory `environment`, which is on `interpreter`, to exactly what
-        `project/uv.lock` says."""
+        `project/uv.lock` says. Without bytecode: to make it uv starts the environment's own Python, and with it
+        whatever a package has in a `.pth` file."""
         _refuse_other_python(environment, interpreter)
         arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--exact"]
         arguments += ["--all-groups", "--no-install-project"]
         done = self._run(
-            [*arguments, "--compile-bytecode"] if compile_bytecode else arguments,
+            arguments,
             cwd=project,
             env={"UV_PROJECT_ENVIRONMENT": str(environment)},
             timeout_seconds=SYNC_TIMEOUT_SECONDS,
@@ -158,6 +159,7 @@ class Uv:
         done = self._run(arguments, cwd=project, env=settings, timeout_seconds=SYNC_TIMEOUT_SECONDS)
         if done.exit_code != 0:
             raise _failure("install what a pack asked for", done)
+        _disarm(environment)
 
     def forget(self, packages: Sequence[str]) -> None:
         """Drop what uv's cache holds of `packages`; it is fetched again."""
@@ -183,22 +185,24 @@ class Uv:
         return done.stdout.split()[1] if done.exit_code == 0 else "unknown"
 
 
+def _disarm(environment: Path) -> None:
+    """uv starts this environment's Python when it is asked to add more, outside of any sandbox; a `.pth` file
+    would run then. Who only looks for packages here needs none of them."""
+    for path in environment.glob("lib/python3*/site-packages/*.pth"):
+        path.unlink()
+
+
 def _upgrades(names: Sequence[str]) -> list[str]:
     return ["--upgrade"] if "*" in names else [word for name in names for word in ("--upgrade-package", name)]
-
-
-_WHERE = "import os, sys; print(os.path.realpath(sys.prefix)); print(os.path.realpath(sys._base_executable))"
 
 
 def _refuse_other_python(environment: Path, interpreter: str) -> None:
     """uv installs into the Python that it finds at `bin/python`, and makes another environment where that is
     not the one it wants. Where the frame is damaged it would be the Python of the system."""
-    done = process.run([str(environment / "bin" / "python"), "-I", "-c", _WHERE], timeout_seconds=30)
-    said = done.stdout.split("\n")
-    if done.exit_code != 0 or said[:2] != [str(environment.resolve()), os.path.realpath(interpreter)]:
-        raise GovError(
-            Code.ENVIRONMENT_DAMAGED, f"{environment} is no environment of its own on {interpreter}", "gov sync"
-        )
+    problems = frame_problems(environment, interpreter)
+    if problems:
+        message = f"{environment} is no environment of its own on {interpreter}"
+        raise GovError(Code.ENVIRONMENT_DAMAGED, message, "gov sync", tuple(problems))
 
 
 _INTERPRETER_FACTS = """

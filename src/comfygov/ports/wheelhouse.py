@@ -25,7 +25,7 @@ class Wheelhouse(Uv):
         self.hashes = hashes
         self.offline = True
 
-    def sync(self, project: Path, environment: Path, interpreter: str, *, compile_bytecode: bool) -> None:
+    def sync(self, project: Path, environment: Path, interpreter: str) -> None:
         """As `Uv.sync`: exactly what the lock says, each file by its hash."""
         listed = self._run(
             ["export", "--project", str(project), "--python", interpreter, "--frozen", "--all-groups", "--no-header",
@@ -38,9 +38,7 @@ class Wheelhouse(Uv):
         wanted.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         words = ["pip", "sync", "--python", str(environment / "bin" / "python"), "--no-index", "--no-build"]
         words += ["--find-links", str(self.folder), "--require-hashes", "--allow-empty-requirements", str(wanted)]
-        done = self._run(
-            [*words, "--compile-bytecode"] if compile_bytecode else words, cwd=project, timeout_seconds=_TIMEOUT_SECONDS
-        )
+        done = self._run(words, cwd=project, timeout_seconds=_TIMEOUT_SECONDS)
         for failed in (listed, done):
             if failed.exit_code != 0:
                 raise GovError(
