@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "ports": {"ports", "model", "errors"},
     **{room: {room, "ports", "model", "errors"} for room in MIDDLE},
     "demo": {"demo"},
-    "ops": {"ops", "demo", "ports", "model", "errors", *MIDDLE},
+    "delivery": {"delivery", "trial", "ports", "model", "errors"},  # it starts ComfyUI as a trial does
+    "ops": {"ops", "demo", "delivery", "ports", "model", "errors", *MIDDLE},
     "cli": {"cli", "ops", "model", "errors", "__version__"},
 }
 WORLD = {"subprocess", "socket", "urllib3", "http", "urllib.request"}

@@ -17,7 +17,7 @@ from comfygov.cli.entry import COMMANDS, gov
 from comfygov.envs.condition import Known
 from comfygov.envs.generation import Seal
 from comfygov.errors import Code
-from comfygov.model import config, state, tx
+from comfygov.model import config, delivery, state, tx
 from comfygov.model.version import VersionLock
 from comfygov.models.part import PartState
 from comfygov.models.spec import RawEntry
@@ -48,6 +48,7 @@ FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("lockfiles/comfy-NAME.lock.json", VersionLock),
     ("models/spec.yml (an entry of its list `models`)", RawEntry),
     ("models/partial/KEY.json in the cache", PartState),
+    ("runtime.json (what a handler starts from)", delivery.Runtime),
 )
 
 

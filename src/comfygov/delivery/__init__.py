@@ -1,0 +1,1 @@
+"""The handler: jobs in, artifacts out, with a ComfyUI that it starts and supervises."""
