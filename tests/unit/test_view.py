@@ -86,15 +86,15 @@ def test_what_an_installer_was_asked_for(
 
 def test_packs_are_shown_with_the_worst_first() -> None:
     events = [
-        {"kind": "process", "pack": "mild", "what": "git"},
-        {"kind": "secret", "pack": "bad", "what": "HF_TOKEN"},
-        {"kind": "delete", "pack": "bad", "what": "/models"},
-        {"kind": "delete", "pack": "bad", "what": "/models/x"},
-        {"kind": "connect", "pack": "none", "what": "127.0.0.1:80"},
-        {"kind": "write", "pack": "none", "what": "/own/tmp/x"},
+        desk.Event("process", "mild", "git"),
+        desk.Event("secret", "bad", "HF_TOKEN"),
+        desk.Event("delete", "framed", "/models", through=("bad",)),
+        desk.Event("delete", "bad", "/models/x"),
+        desk.Event("connect", "none", "127.0.0.1:80"),
+        desk.Event("write", "none", "/own/tmp/x"),
     ]
     found = watching.summary(events, [InstallRequest("asks", "pip")], ["/own/tmp/"])
-    assert [acts.pack for acts in found] == ["bad", "asks", "mild"]
+    assert [acts.pack for acts in found] == ["bad", "framed", "asks", "mild"]
     assert found[0].deletes == ("/models",)
 
 

@@ -4,9 +4,8 @@ what the transaction declares."""
 from __future__ import annotations
 
 import dataclasses
-import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from comfygov.model.state import Declaration
     from comfygov.ops.change import Change
     from comfygov.ops.context import Context
-    from comfygov.ports.desk import Answer
+    from comfygov.ports.desk import Answer, Event
 
 _MAX_REQUESTS = 200
 _SHOWN = 300
@@ -43,7 +42,7 @@ class Absorber:
     extra: Path
     absorbed: dict[str, list[str]] = field(default_factory=dict)
     requests: list[InstallRequest] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _refused: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
 
     def prepare(self) -> Path:
         """Make the empty environment for what will be absorbed; returns its folder of packages."""
@@ -52,19 +51,20 @@ class Absorber:
         self.context.uv.make_venv(self.extra, self.context.interpreter.path)
         return self.extra / "lib" / f"python{self.context.interpreter.minor}" / "site-packages"
 
-    def answer(self, event: dict[str, Any]) -> Answer:
-        """What the installer inside is to say and to end with; called from the threads of the desk."""
-        with self._lock:
-            if len(self.requests) >= _MAX_REQUESTS:
-                return {"exit": 1, "answer": "refused", "said": "comfygov: too many installs"}
-            request = _read(event)
-            try:
-                answer, reason = self._judge(request)
-            except GovError as error:
-                answer, reason = "refused", error.message
-            self.requests.append(msgspec.structs.replace(request, answer=answer, reason=reason))
-        refused = answer == "refused"
-        return {"exit": int(refused), "answer": answer, "said": f"comfygov: {reason}"}
+    def answer(self, event: Event) -> Answer:
+        """What the installer inside is to say and to end with; called from threads of the desk, one at a time."""
+        if len(self.requests) >= _MAX_REQUESTS:
+            return {"exit": 1, "answer": "refused", "said": "comfygov: too many installs"}
+        request = _read(event)
+        key = (request.pack, request.requirements)
+        try:
+            answer, reason = ("refused", self._refused[key]) if key in self._refused else self._judge(request)
+        except GovError as error:
+            answer, reason = "refused", error.message
+        if answer == "refused":
+            self._refused[key] = reason  # who asks a hundred times is not resolved a hundred times
+        self.requests.append(msgspec.structs.replace(request, answer=answer, reason=reason))
+        return {"exit": int(answer == "refused"), "answer": answer, "said": f"comfygov: {reason}"}
 
     def _judge(self, request: InstallRequest) -> tuple[str, str]:
         if request.form == "ensurepip":
@@ -74,6 +74,10 @@ class Absorber:
         read = requirements.read_requirements_text("\n".join(request.requirements), "requirements.txt")
         for line in (*read.rejected, *read.malformed):
             return "refused", f"{line.text[:_SHOWN]}: {line.reason}"
+        for text in read.requirements:
+            if (parsed := requirements.parse(text)) is not None and parsed.url:
+                # It would be fetched from outside of the box, past its network and with the person's own keys.
+                return "refused", f"{text}: an address is taken from requirements.txt, not while a pack runs"
         if requirements.satisfied(read.requirements, self.freeze):
             return "satisfied", f"requirement already satisfied: {', '.join(read.requirements)}"
         pack = next((pack for pack in self.change.packs if pack.id == request.pack), None)
@@ -108,17 +112,15 @@ def _with_lines(declared: Declaration, group: str, lines: list[str]) -> Declarat
     return msgspec.structs.replace(declared, groups=groups)
 
 
-def _read(event: dict[str, Any]) -> InstallRequest:
-    """The request as its process told it: everything is text of bounded length."""
-    lines = event.get("requirements")
-    texts = [str(line)[:_SHOWN] for line in lines[:_MAX_REQUESTS]] if isinstance(lines, list) else []
+def _read(event: Event) -> InstallRequest:
+    """The request as its process told it, of bounded length."""
     return InstallRequest(
-        pack=str(event.get("pack", ""))[:_SHOWN],
-        form=str(event.get("form", ""))[:_SHOWN],
-        command=str(event.get("command", ""))[:_SHOWN],
-        requirements=tuple(texts),
-        argv=str(event.get("what", ""))[:_SHOWN],
-        target=str(event.get("target", ""))[:_SHOWN],
+        pack=event.pack,
+        form=event.form[:_SHOWN],
+        command=event.command[:_SHOWN],
+        requirements=tuple(line[:_SHOWN] for line in event.requirements[:_MAX_REQUESTS]),
+        argv=event.what[:_SHOWN],
+        target=event.target[:_SHOWN],
     )
 
 

@@ -355,6 +355,7 @@ def _conclude(trial: Trial, seen: Seen) -> None:
     plan, evidence, after, exit_code = seen.plan, seen.evidence, seen.after, seen.exit_code
     evidence.installs = absorbing.all_requests(trial.installs, seen.absorber)
     evidence.install_policy = trial.context.config.policy.runtime_installs
+    evidence.unseen = watching.lost(trial.context.home.root / trial.tx.logs.events)
     evidence.sandbox_note = doctor_sandbox.note(plan.sandbox)
     verdicts = gates.judge(evidence)
     failed = gates.blocking(verdicts)

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,31 @@ INSIDE = Path(relay.__file__).parent
 PYTHON_PATH = INSIDE / "path"
 PROGRAMS = ("pip", "pip3", "uv", "uvx", "easy_install", "conda", "mamba", "micromamba", "poetry", "pipx")
 _SOCKET_NAME = "desk.sock"
-_MAX_LINE_BYTES = 256 << 10
+_MAX_LINE_BYTES = 64 << 10
 _MAX_CONNECTIONS = 512
 _MAX_LOG_BYTES = 16 << 20
 _DRAIN_SECONDS = 2.0
 
 Answer = dict[str, Any]
+
+
+class Event(msgspec.Struct, omit_defaults=True):
+    """One line of a process: what it said, as far as it has the form that we know. `what` is in words, `pack` whose
+    code it was, `through` other packs that had a part in it; the rest belongs to an install."""
+
+    kind: str
+    pack: str = ""
+    what: str = ""
+    at: float = 0.0
+    pid: int = 0
+    through: tuple[str, ...] = ()
+    form: str = ""
+    command: str = ""
+    requirements: tuple[str, ...] = ()
+    target: str = ""
+    there: bool = False
+    answer: str = ""
+    said: str = ""
 
 
 def write_programs(folder: Path) -> Path:
@@ -53,15 +73,20 @@ def compile_inside(python: str, tag: str) -> None:
 
 @dataclass
 class Desk:
-    """Listens in `folder` while it is open, writes each event to `log`, has `answer` reply to installs."""
+    """Listens in `folder` while it is open, writes each event to `log`, has `answer` reply to installs, one after
+    the other. Who says to be a pack that is not one of `packs` is nobody."""
 
     folder: Path
     log: Path
-    answer: Callable[[dict[str, Any]], Answer]
+    answer: Callable[[Event], Answer]
+    packs: frozenset[str]
     _listener: socket.socket | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _answering: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
     _written: int = 0
+    _lost: int = 0
 
     def __enter__(self) -> Desk:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +104,14 @@ class Desk:
             # A bare close would leave the thread in accept.
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
+        deadline = time.monotonic() + _DRAIN_SECONDS
         for thread in list(self._threads):
-            thread.join(_DRAIN_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._closed = True  # what waits behind an install that is under way is not begun
+        with self._answering:
+            pass
+        if self._lost:
+            self._append(Event(kind="lost", what=f"{self._lost} lines or processes were not taken"))
         (self.folder / _SOCKET_NAME).unlink(missing_ok=True)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -91,6 +122,7 @@ class Desk:
                 return
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if len(self._threads) >= _MAX_CONNECTIONS:
+                self._lost += 1
                 connection.close()
                 continue
             thread = threading.Thread(target=self._listen, args=(connection,), daemon=True, name="trial desk")
@@ -101,32 +133,51 @@ class Desk:
         with connection, connection.makefile("rb") as lines:
             try:
                 while line := lines.readline(_MAX_LINE_BYTES):
+                    if not line.endswith(b"\n"):
+                        self._lost += 1
+                        return  # it is longer than anything that our own modules say, or was cut off
                     self._take(line, connection)
             except OSError:
                 return  # the process was ended
 
     def _take(self, line: bytes, connection: socket.socket) -> None:
         try:
-            event = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.MsgspecError:
+            event = msgspec.json.decode(line, type=Event)
+        except (msgspec.MsgspecError, RecursionError):
+            self._lost += 1
             return
-        if event.get("kind") == "install":
-            reply = self.answer(event)
-            event = {**event, "answer": reply.get("answer", ""), "said": reply.get("said", "")}
-            self.write(event)
+        event.pack = event.pack if event.pack in self.packs else ""
+        event.through = tuple(name for name in event.through if name in self.packs)
+        if event.kind == "install":
+            reply = self._reply(event)
+            event.answer, event.said = str(reply["answer"]), str(reply["said"])
+            self._write(event)
             connection.sendall(msgspec.json.encode(reply) + b"\n")
         else:
-            self.write(event)
+            self._write(event)
 
-    def write(self, event: dict[str, Any]) -> None:
+    def _reply(self, event: Event) -> Answer:
+        with self._answering:
+            if self._closed:
+                return {"exit": 1, "answer": "refused", "said": "comfygov: the trial is over"}
+            try:
+                return self.answer(event)
+            except Exception as error:  # noqa: BLE001 (a wish that we cannot cope with is refused, and said to be)
+                return {"exit": 1, "answer": "refused", "said": f"comfygov could not answer: {error!r}"}
+
+    def _write(self, event: Event) -> None:
         """Append an event, up to a bound: a pack may talk without end."""
-        data = msgspec.json.encode(event) + b"\n"
         with self._lock:
-            self._written += len(data)
-            if self._written > _MAX_LOG_BYTES:
-                return
-            with self.log.open("ab") as file:
-                file.write(data)
+            if self._written < _MAX_LOG_BYTES:
+                self._append(event)
+            else:
+                self._lost += 1
+
+    def _append(self, event: Event) -> None:
+        data = msgspec.json.encode(event) + b"\n"
+        self._written += len(data)
+        with self.log.open("ab") as file:
+            file.write(data)
 
 
 def _bind(listener: socket.socket, folder: Path) -> None:

@@ -8,12 +8,12 @@ import signal
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.ports import desk, process
 from comfygov.ports.comfy_api import ComfyApi, free_port, listening_socket
-from comfygov.ports.desk import Answer, Desk
+from comfygov.ports.desk import Answer, Desk, Event
 from comfygov.trial import command, health
 from comfygov.trial.limits import Limits
 from comfygov.trial.sandbox import Door, Sandbox
@@ -57,7 +57,7 @@ class Watch:
 
     desk: Path
     events: Path
-    answer: Callable[[dict[str, Any]], Answer]
+    answer: Callable[[Event], Answer]
     extra: Path
 
     def variables(self, tree: Path, path: str, pack: str) -> dict[str, str]:
@@ -71,9 +71,9 @@ class Watch:
             "PATH": f"{self.desk / 'bin'}{os.pathsep}{path}",
         }
 
-    def open(self) -> Desk:
+    def open(self, packs: Sequence[str]) -> Desk:
         desk.write_programs(self.desk / "bin")
-        return Desk(self.desk, self.events, self.answer)
+        return Desk(self.desk, self.events, self.answer, frozenset(packs))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _running(
     """A program in the sandbox and the limits of the trial, for the block; then it and all it started are gone."""
     process.become_subreaper()
     plan.limits.broken = ""
-    with plan.watch.open() if plan.watch else nullcontext(), plan.limits.group(plan.run_id) as grouped:
+    with plan.watch.open(plan.packs) if plan.watch else nullcontext(), plan.limits.group(plan.run_id) as grouped:
         service = process.start_service(
             [*grouped, *plan.sandbox.wrap(argv, [plan.work], door)],
             cwd=cwd,

@@ -46,6 +46,7 @@ class Evidence:
     installs: tuple[InstallRequest, ...] = ()
     install_policy: str = "block"
     sandbox_note: str = ""
+    unseen: tuple[str, ...] = ()
 
     @property
     def ids(self) -> frozenset[str]:
@@ -222,6 +223,11 @@ def _sandbox(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("sandbox", "warn", evidence.sandbox_note)
 
 
+def _observation(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.unseen:
+        yield Gate("observation", "warn", "more was done than the log of events holds", evidence.unseen)
+
+
 def _smoke(evidence: Evidence) -> Iterator[Gate]:
     yield from evidence.smoke
 
@@ -241,5 +247,6 @@ _CHECKS = (
     _nothing_broken,
     _runtime_installs,
     _sandbox,
+    _observation,
     _smoke,
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from comfygov.model.tx import InstallRequest, PackActs
+from comfygov.ports.desk import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,28 +37,35 @@ _WEIGHTS = {
 }
 
 
-def read(log: Path) -> Iterator[dict[str, Any]]:
+def read(log: Path) -> Iterator[Event]:
     """The events of a log; a line that was cut off is left out."""
     if not log.is_file():
         return
     with log.open("rb") as lines:
         for line in lines:
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
+                yield msgspec.json.decode(line, type=Event)
             except msgspec.MsgspecError:
                 continue
 
 
-def summary(
-    events: Iterable[dict[str, Any]], installs: Sequence[InstallRequest], own: Sequence[str]
-) -> tuple[PackActs, ...]:
-    """One entry for each pack that did anything. What happened below `own` paths is the trial's private scratch."""
+def lost(log: Path) -> tuple[str, ...]:
+    """What the log says that it does not hold, by pack."""
+    return tuple(
+        f"{event.pack}: {event.what}" if event.pack else event.what for event in read(log) if event.kind == "lost"
+    )
+
+
+def summary(events: Iterable[Event], installs: Sequence[InstallRequest], own: Sequence[str]) -> tuple[PackActs, ...]:
+    """One entry for each pack that did anything, or had it done by another. What happened below `own` paths is the
+    trial's private scratch."""
     acts: dict[str, dict[str, Counter[str]]] = {}
     for event in events:
-        name, what, pack = _FIELDS.get(str(event.get("kind"))), str(event.get("what", "")), str(event.get("pack", ""))
-        if name is None or not pack or _is_harmless(name, what, own):
+        name, who = _FIELDS.get(event.kind), (event.pack, *event.through)
+        if name is None or _is_harmless(name, event.what, own):
             continue
-        acts.setdefault(pack, {}).setdefault(name, Counter())[what] += 1
+        for pack in filter(None, who):
+            acts.setdefault(pack, {}).setdefault(name, Counter())[event.what] += 1
     for done in acts.values():
         if "deletes" in done:
             done["deletes"] = _outermost(done["deletes"])

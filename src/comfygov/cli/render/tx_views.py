@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EVIDENCE_LINES = 12
 ACT_LINES = 5
 _ACTS = (
-    ("secrets", "read the variable"),
+    ("secrets", "asked for the secret"),
     ("deletes", "deleted"),
     ("writes", "wrote"),
     ("connections", "connected to"),

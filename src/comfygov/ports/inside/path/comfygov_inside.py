@@ -24,10 +24,19 @@ _SOCKET_NAME = "desk.sock"
 _MAX_PER_KIND = 2000
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|SSH_AUTH|_AUTH$", re.IGNORECASE)
 _OURS = ("COMFYGOV_PACK", "COMFYGOV_DESK", "COMFYGOV_CUSTOM_NODES", "PYTHONPATH", "COMFYGOV_INSTALLS")
+# Where programs keep keys, passwords and sessions: who opens or lists these looks for secrets.
+_SECRET_FILE = re.compile(
+    r"/\.(?:ssh|aws|gnupg|kube|docker|azure|netrc|git-credentials|pypirc|npmrc|password-store)(?:/|$)"
+    r"|/\.config/(?:gcloud|gh|google-chrome|chromium|BraveSoftware|discord)(?:/|$)|/\.mozilla/"
+    r"|/\.(?:bitcoin|ethereum|electrum|exodus)(?:/|$)"
+)
+_SECRET_PLACES = ("/etc/shadow", "/etc/gshadow", "/run/secrets/", "/var/run/secrets/")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib is not imported for this)
 
-_seen: dict[tuple[str, ...], int] = {}
+_BORN_FOR = os.environ.get("COMFYGOV_PACK", "")
+_seen: set[tuple[str, ...]] = set()
+_told: dict[str, int] = {}
 _lock = threading.RLock()
 _connection: tuple[int, socket.socket] | None = None
 _busy = threading.local()
@@ -42,8 +51,33 @@ def pack_of_stack() -> str:
         if name.startswith(start):
             return name[length:].split("/", 1)[0]
         frame = frame.f_back
+    return _pack_of_thread() or _BORN_FOR
+
+
+def _pack_of_thread() -> str:
     thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]  # noqa: SLF001
-    return getattr(thread, "_comfygov_pack", "") or os.environ.get("COMFYGOV_PACK", "")
+    found: str = getattr(thread, "_comfygov_pack", "")
+    return found
+
+
+def packs_on_stack() -> set[str]:
+    """Every pack that has a part in what is done: code may claim to be another pack's, and cannot hide its caller."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    found = {_pack_of_thread(), _BORN_FOR}
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(CUSTOM_NODES):
+            found.add(name[len(CUSTOM_NODES) :].split("/", 1)[0])
+        frame = frame.f_back
+    return found - {""}
+
+
+def _is_import() -> bool:
+    """True when Python itself writes, while it imports."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def connect() -> socket.socket | None:
@@ -68,19 +102,30 @@ def connect() -> socket.socket | None:
 
 
 def tell(kind: str, pack: str, what: str, **details: Any) -> None:
-    """Send one event; the same one of the same pack is sent once."""
-    global _connection  # noqa: PLW0603 (one for each process)
+    """Send one event; the same one of the same pack is sent once. Of what comes after the bound only that it does."""
     key = (kind, pack, what)
     with _lock:
-        if key in _seen or sum(1 for other in _seen if other[0] == kind) > _MAX_PER_KIND:
+        told = _told.get(kind, 0)
+        if key in _seen or told > _MAX_PER_KIND:
             return
-        _seen[key] = 1
+        _seen.add(key)
+        _told[kind] = told + 1
+        if told == _MAX_PER_KIND:
+            kind, what, details = "lost", f"{kind}: more than {_MAX_PER_KIND} of one process", {}
+        _send({"at": round(time.time(), 3), "kind": kind, "pack": pack, "what": what, "pid": os.getpid(), **details})
+
+
+def _send(event: dict[str, Any]) -> None:
+    global _connection  # noqa: PLW0603 (one for each process)
+    with _lock:
         if _connection is None or _connection[0] != os.getpid():
             made = connect()
             if made is None:
                 return
             _connection = (os.getpid(), made)
-        event = {"at": round(time.time(), 3), "kind": kind, "pack": pack, "what": what, "pid": os.getpid(), **details}
+        through = sorted(packs_on_stack() - {event["pack"]})
+        if through:
+            event["through"] = through
         try:
             _connection[1].sendall(json.dumps(event).encode() + b"\n")
         except OSError:
@@ -139,9 +184,25 @@ def _on_lookup(arguments: tuple[Any, ...]) -> None:
 
 def _on_open(arguments: tuple[Any, ...]) -> None:
     path, _, flags = arguments
-    if not (isinstance(flags, int) and flags & _WRITING) or isinstance(path, int):
+    if isinstance(path, int):
         return
-    _changed("write", path)
+    if isinstance(flags, int) and flags & _WRITING:
+        _changed("write", path)
+    else:
+        _looked_at(path)
+
+
+def _on_list(arguments: tuple[Any, ...]) -> None:
+    if arguments[0] is not None and not isinstance(arguments[0], int):
+        _looked_at(arguments[0])
+
+
+def _looked_at(path: Any) -> None:
+    name = os.fsdecode(path)
+    if ("/." in name and _SECRET_FILE.search(name)) or name.startswith(_SECRET_PLACES):
+        pack = pack_of_stack()
+        if pack:
+            tell("secret", pack, os.path.abspath(name))  # noqa: PTH100
 
 
 def _on_write(arguments: tuple[Any, ...]) -> None:
@@ -173,7 +234,9 @@ def _changed(kind: str, path: Any) -> None:
     if isinstance(path, int):
         return
     name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
-    if name.startswith(("/dev/", "/proc/self/")) or "/__pycache__/" in name or name.endswith("/__pycache__"):
+    if name.startswith(("/dev/", "/proc/self/")) and not name.startswith("/dev/shm/"):  # noqa: S108
+        return
+    if (name.endswith("/__pycache__") or "/__pycache__/" in name) and _is_import():
         return
     pack = pack_of_stack()
     if pack and not name.startswith(f"{CUSTOM_NODES}{pack}/"):
@@ -204,6 +267,8 @@ _HANDLERS = {
     "socket.sendto": _on_connect,
     "socket.getaddrinfo": _on_lookup,
     "open": _on_open,
+    "os.listdir": _on_list,
+    "os.scandir": _on_list,
     "os.remove": _on_delete,
     "os.rmdir": _on_delete,
     "shutil.rmtree": _on_delete,

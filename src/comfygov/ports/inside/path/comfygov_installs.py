@@ -103,6 +103,7 @@ def _from_desk(wish: Wish) -> dict[str, Any]:
         connection = comfygov_inside.connect()
         if connection is None:
             return {"exit": 1, "said": "comfygov: nobody answers installs any more"}
+        line["through"] = sorted(comfygov_inside.packs_on_stack() - {line["pack"]})
         with connection, connection.makefile("r", encoding="utf-8") as reader:
             connection.sendall(json.dumps(line).encode() + b"\n")
             said = reader.readline()
