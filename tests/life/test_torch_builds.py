@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from comfygov.truth.declaration import PYTORCH_INDEX_VARIABLE
+from tests.kit.indexes import serving
 from tests.kit.repos import make_comfyui
-from tests.kit.wheels import add_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.kit.governed import Governed
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
 @pytest.fixture
 def indexes(tmp_path: Path) -> Iterator[str]:
-    """A main index and PyTorch's, as static directories on loopback (the simple repository API)."""
-    root = tmp_path / "indexes"
-    for place, name, version in (("main", "torch", "2.11.0"), ("main", "plain", "1.0"), ("cpu", "torch", "2.11.0+cpu")):
-        directory = root / place / name
-        wheel = add_wheel(directory, name, version)
-        (directory / "index.html").write_text(f'<a href="{wheel.name.replace("+", "%2B")}">{wheel.name}</a>')
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """A main index and PyTorch's."""
+    wheels = (("main", "torch", "2.11.0"), ("main", "plain", "1.0"), ("cpu", "torch", "2.11.0+cpu"))
+    with serving(tmp_path / "indexes", wheels) as address:
+        yield address
 
 
 def test_the_cpu_build_comes_from_its_own_index(bare: Governed, indexes: str) -> None:

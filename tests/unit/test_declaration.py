@@ -7,7 +7,7 @@ from pathlib import Path
 from string import printable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comfygov.errors import Code, GovError
@@ -36,11 +36,13 @@ DECLARATIONS = st.builds(
     find_links=LINES,
     index_url=TEXTS | st.just("none"),
     torch_backend=st.sampled_from(["", "cpu", "cu130", "rocm6.4"]),
+    torch_backends=st.sampled_from([(), ("cpu", "cu130", "default"), ("default", "rocm6.4")]),
     source_builds=st.booleans(),
 )
 PIN = ComfyUIPin("https://host/ComfyUI", "v0.3.64", "0" * 40)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw makes its tables, on a busy machine for long
 @given(DECLARATIONS)
 def test_what_is_rendered_is_read_back(given_one: Declaration) -> None:
     text = declaration.render(given_one, WHEELS)

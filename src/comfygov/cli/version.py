@@ -25,6 +25,7 @@ def version() -> None:
 @click.option("--skip-models", is_flag=True, help="Write the model spec, and fetch nothing.")
 @click.option("--offline", is_flag=True, help="Ask no server: only caches and folders of this machine.")
 @click.option("--wheels-dir", metavar="DIR", help="A folder with wheels of the lock; taken by their sums.")
+@click.option("--torch-backend", metavar="B", help="The build of torch, among those that the version carries.")
 @common
 def clone(
     options: Options,
@@ -35,13 +36,14 @@ def clone(
     skip_models: bool,
     offline: bool,
     wheels_dir: str | None,
+    torch_backend: str | None,
 ) -> int:
     """Make a new home as a version says, and prove it: its own lock has the same digest. Exit 3 if not."""
     from comfygov.cli.render.version_views import cloned_lines
     from comfygov.ops.version_clone import CloneRequest
     from comfygov.ops.version_clone import clone as make
 
-    request = CloneRequest(target, name, lock, options.home, python, skip_models, offline, wheels_dir)
+    request = CloneRequest(target, name, lock, options.home, python, skip_models, offline, wheels_dir, torch_backend)
     result = make(request, command_line(), progress(options))
     error = None
     if not result.identical:

@@ -34,13 +34,17 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 def generation_id(
-    uv_lock: bytes, python: Interpreter, project: Path, standing_in: dict[str, Path] | None = None
+    uv_lock: bytes,
+    python: Interpreter,
+    project: Path,
+    standing_in: dict[str, Path] | None = None,
+    extras: tuple[str, ...] = (),
 ) -> str:
     """The digest of all that decides an environment's content.
 
-    That is each locked package with its sources and hashes, and what the project asks for, whichever
-    group asks. Wheels in a local directory are locked without a hash (field notes on uv, section 10), so
-    their bytes count too, read from where `standing_in` says that their folder is now.
+    That is each locked package with its sources and hashes, what the project asks for, whichever group
+    asks, and the extras that were chosen. Wheels in a local directory are locked without a hash (field notes
+    on uv, section 10), so their bytes count too, read from where `standing_in` says that their folder is now.
     """
     import hashlib
 
@@ -58,6 +62,7 @@ def generation_id(
         "asked": sorted(entry.decode() for entry in asked),
         "local": {path: _sha256(_now_at(project / path, standing_in or {})) for path in local},
         "python": [python.version, python.build, python.system, python.machine],
+        **({"extras": sorted(extras)} if extras else {}),
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:20]
 
@@ -74,6 +79,10 @@ def _sha256(path: Path) -> str:
     import hashlib
 
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+
+
+def _extras(project: Path) -> tuple[str, ...]:
+    return locked.chosen_extras((project / "pyproject.toml").read_bytes())
 
 
 def _refuse(problems: list[str]) -> None:
@@ -160,7 +169,9 @@ class Generations:
                 fs.remove_tree(target)
                 self._uv().make_venv(target, python.path)
                 problems = record.check(target, deep_for=self._install(project, target, python))
-            problems += locked.mismatches((project / "uv.lock").read_bytes(), record.freeze(target))
+            uv_lock, installed = (project / "uv.lock").read_bytes(), record.freeze(target)
+            problems += locked.mismatches(uv_lock, installed)
+            problems += locked.other_builds(uv_lock, installed, _extras(project), python)
             _refuse(problems + frame_problems(target, python.path))
 
     def _install(self, project: Path, target: Path, python: Interpreter) -> frozenset[str]:
@@ -168,7 +179,7 @@ class Generations:
         from comfygov.ports import bytecode
 
         known = set(record.freeze(target))
-        self._uv().sync(project, target, python.path)
+        self._uv().sync(project, target, python.path, _extras(project))
         faults.point("generation.synced")
         new = frozenset(line.split("==")[0] for line in set(record.freeze(target)) - known)
         if new:

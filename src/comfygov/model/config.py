@@ -74,7 +74,9 @@ class Python(Section, frozen=True):
     index_url: str = ""
     # A time (RFC 3339): the index is seen as it was then (uv's exclude-newer).
     exclude_newer: str = ""
+    # What a lock holds beside this machine: `linux-x86_64`, `darwin-arm64`, ….
     platforms: tuple[str, ...] = ()
+    # Builds of torch that a lock carries: `cpu`, `cuNNN`, `rocmN.N`, `default`. This home uses the first.
     torch_backends: tuple[str, ...] = ()
 
 

@@ -213,7 +213,9 @@ class Resolution(Stored, frozen=True):
 class Declaration(Stored, frozen=True):
     """All that `pyproject.toml` declares; the file is a pure rendering of this.
 
-    `exclude_newer` is a time (RFC 3339): the index is seen as it was then.
+    `exclude_newer` is a time (RFC 3339): the index is seen as it was then. With `torch_backends` the lock carries
+    all of these builds of torch, as extras that exclude each other, and `torch_backend` is the one that is chosen
+    (empty in a version: each clone chooses).
     """
 
     comfyui: ComfyUIPin
@@ -226,5 +228,6 @@ class Declaration(Stored, frozen=True):
     find_links: tuple[str, ...] = ()
     index_url: str = ""
     torch_backend: str = ""
+    torch_backends: tuple[str, ...] = ()
     source_builds: bool = False
     exclude_newer: str = ""

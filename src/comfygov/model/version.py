@@ -65,8 +65,9 @@ class LockedPackage(Part, frozen=True):
 
 
 class LockedPython(Part, frozen=True):
-    """`version` and `platform` are where the lock was made, `platforms` where it holds. `pyproject` and `uv_lock` are
-    the project files, free of this machine's paths."""
+    """`version`, `platform` and `torch_backend` are those of where the lock was made, `platforms` where it holds.
+    `torch_backends` are the builds of torch that it carries, empty where there is one. `pyproject` and `uv_lock` are
+    the project files, free of this machine's paths and of the chosen build."""
 
     version: str
     requires: str
@@ -76,6 +77,8 @@ class LockedPython(Part, frozen=True):
     packages: tuple[LockedPackage, ...]
     pyproject: str
     uv_lock: str
+    torch_backends: tuple[str, ...] = ()
+    torch_backend: str = ""
 
 
 class LockedModel(Part, frozen=True):
@@ -90,8 +93,8 @@ class LockedModel(Part, frozen=True):
 
 class VersionLock(Part, frozen=True):
     """`lockfiles/comfy-NAME.lock.json`. The same state gives the same bytes, and on every machine the same `digest`:
-    sha256 of all but the name, what only says where the lock was made (`python.version`, `python.platform`), what
-    the boot showed (`expects`), and contents whose sums are there."""
+    sha256 of all but the name, what only says where the lock was made (`python.version`, `python.platform`,
+    `python.torch_backend`), what the boot showed (`expects`), and contents whose sums are there."""
 
     schema_version: int
     version_name: str

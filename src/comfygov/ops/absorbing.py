@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from comfygov.envs.locked import chosen_extras
 from comfygov.errors import GovError
 from comfygov.model.tx import InstallRequest
 from comfygov.ops import settling
@@ -98,7 +99,8 @@ class Absorber:
         if moved:
             ask = f"gov tx run {pack} " + " ".join(f"--dep '{line}'" for line in lines)
             return "refused", f"{', '.join(lines)} would move {', '.join(moved[:5])}: {ask} tries that"
-        self.context.uv.sync_group(self.work, self.extra, self.context.interpreter.path, group, sorted(before))
+        python, extras = self.context.interpreter.path, chosen_extras(settled.pyproject)
+        self.context.uv.sync_group(self.work, self.extra, python, group, sorted(before), extras)
         self.proposed, self.uv_lock = declared, settled.uv_lock
         self.absorbed.setdefault(pack, []).extend(lines)
         added = [f"{name}=={version}" for name, version in after.items() if name not in before]

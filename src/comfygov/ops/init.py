@@ -186,7 +186,7 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
         declared = _declare(context, request, pin)
         pyproject, uv_lock = _lock(context, work, declared)
         _refuse_misfit(uv_lock.decode())
-    generation = locking.identify(context, work, uv_lock)
+    generation = locking.identify(context, work, pyproject, uv_lock)
     with stages.stage("environment"):
         context.generations.build(work, generation, context.interpreter, None)
     state = State(pyproject, uv_lock, Registry(), Baseline(), generation)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from comfygov.envs import locked
 from comfygov.envs.generation import generation_id
 from comfygov.errors import Code, GovError
+from comfygov.model import builds
 from comfygov.ops import production
 from comfygov.ports import fs
 from comfygov.resolve import alternatives, conflict
@@ -49,8 +51,9 @@ def with_settings(declared: Declaration, config: Config, python: Interpreter) ->
         exclude=config.python.exclude,
         find_links=config.python.find_links,
         index_url=config.python.index_url,
-        torch_backend=next(iter(config.python.torch_backends), ""),
-        environments=(f"sys_platform == '{python.system}' and platform_machine == '{python.machine}'",),
+        torch_backend=builds.chosen(config.python.torch_backends),
+        torch_backends=builds.several(config.python.torch_backends),
+        environments=builds.markers((f"{python.system}-{python.machine}", *config.python.platforms)),
         source_builds=config.policy.source_builds == "allow",
         exclude_newer=config.python.exclude_newer,
     )
@@ -87,10 +90,13 @@ def write_project(directory: Path, state: State) -> Path:
     return directory
 
 
-def identify(context: Context, directory: Path, uv_lock: bytes, standing_in: dict[str, Path] | None = None) -> str:
-    """The id of the environment of `uv_lock`; `standing_in` says where a folder's wheels are as long as it is not
-    there."""
-    return generation_id(uv_lock, context.interpreter, directory, standing_in)
+def identify(
+    context: Context, directory: Path, pyproject: bytes, uv_lock: bytes, standing_in: dict[str, Path] | None = None
+) -> str:
+    """The id of the environment of `uv_lock` with the build of torch that `pyproject` chooses; `standing_in` says
+    where a folder's wheels are as long as it is not there."""
+    extras = locked.chosen_extras(pyproject)
+    return generation_id(uv_lock, context.interpreter, directory, standing_in, extras)
 
 
 def ensure_generation(context: Context, state: State, base: str | None, *, rebuild: bool = False) -> None:
@@ -106,7 +112,7 @@ def ensure_generation(context: Context, state: State, base: str | None, *, rebui
     directory.mkdir(parents=True)
     try:
         write_project(directory, state)
-        found = identify(context, directory, state.uv_lock)
+        found = identify(context, directory, state.pyproject, state.uv_lock)
         if found != state.generation:
             raise GovError(
                 Code.BUILD_FAILED,

@@ -261,7 +261,7 @@ def _without(context: Context, state: State, plugin: Plugin, stages: Stages) -> 
             declared = msgspec.structs.replace(state.declared, groups=groups)
             declared = alternatives.undone(declared, context.config.python.exclude)
             settled = _settled_without(context, work, declared, state, plugin.id)
-        generation = locking.identify(context, work, settled.uv_lock)
+        generation = locking.identify(context, work, settled.pyproject, settled.uv_lock)
         with stages.stage("environment"):
             context.generations.build(work, generation, context.interpreter, state.generation)
     finally:

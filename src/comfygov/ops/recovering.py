@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfygov.errors import Code, GovError
+from comfygov.model import builds
 from comfygov.model.config import Config
 from comfygov.truth import settings
 from comfygov.truth.home import Home
@@ -46,7 +47,8 @@ def write_again(root: Path, comfyui_dir: str | None, progress: Progress) -> None
         "find_links": list(declared.find_links),
         "index_url": declared.index_url,
         "exclude_newer": declared.exclude_newer,
-        "torch_backends": [declared.torch_backend] if declared.torch_backend else [],
+        "torch_backends": builds.settings(declared.torch_backend, declared.torch_backends),
+        "platforms": builds.beyond_one(declared.environments),
     }
     changes: dict[str, dict[str, Any]] = {"python": {name: value for name, value in python.items() if value}}
     if comfyui_dir:

@@ -186,7 +186,7 @@ def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
         _record_conflict(trial, msgspec.structs.replace(report, txid=trial.tx.txid))
         return None
     trial.notes = settled.notes
-    generation = locking.identify(trial.context, trial.work, settled.uv_lock)
+    generation = locking.identify(trial.context, trial.work, settled.pyproject, settled.uv_lock)
     return state.relocked(settled.pyproject, settled.uv_lock, generation)
 
 

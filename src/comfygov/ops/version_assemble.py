@@ -12,17 +12,19 @@ import msgspec
 
 from comfygov.envs import record
 from comfygov.errors import Code, GovError
+from comfygov.model import builds
 from comfygov.model.config import Config
 from comfygov.model.config import Python as PythonSettings
 from comfygov.model.names import canonical, group_of, id_from_source, is_node_id
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Resolution
 from comfygov.model.version import VERSION_SCHEMA, LockedComfyUI, LockedModel, LockedNode, PatchedFile, VersionLock
-from comfygov.ops import locking, version_code, version_create
+from comfygov.ops import locking, version_code, version_create, version_widen
 from comfygov.ops.context import Context
 from comfygov.ops.version_capture import Captured, VersionFinding, locked_models_in, locked_python
 from comfygov.ports import clones, fs
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.resolve import requirements
+from comfygov.truth.declaration import PYTORCH_PACKAGES
 from comfygov.truth.home import Home, cache_root
 from comfygov.versions import judging, lockfile, overlay, portable
 
@@ -47,6 +49,8 @@ class AssembleRequest(msgspec.Struct, frozen=True):
     python: str | None = None
     find_links: tuple[str, ...] = ()
     index_url: str = ""
+    platforms: tuple[str, ...] = ()
+    torch_backends: tuple[str, ...] = ()
     output: str | None = None
     overwrite: bool = False
     pretty: bool = True
@@ -80,9 +84,24 @@ def _context(request: AssembleRequest, work: Path, command: str, progress: Progr
     from comfygov.ops.init_settings import interpreter_of
 
     python = str(_venv(request) / "bin" / "python") if request.venv else request.python
+    version_widen.refuse_odd(version_widen.Reach(request.platforms, request.torch_backends))
     links = tuple(str(Path(entry).expanduser().absolute()) for entry in request.find_links)
-    settings = PythonSettings(interpreter=interpreter_of(python), find_links=links, index_url=request.index_url)
+    settings = PythonSettings(
+        interpreter=interpreter_of(python),
+        find_links=links,
+        index_url=request.index_url,
+        platforms=request.platforms or (builds.LINUX,),
+        torch_backends=request.torch_backends or _build_of(request),
+    )
     return Context(Home(work, Config(python=settings)), command, progress)
+
+
+def _build_of(request: AssembleRequest) -> tuple[str, ...]:
+    """The build of the torch that is frozen: its local version names PyTorch's index."""
+    frozen = record.freeze(_venv(request)) if request.venv else ()
+    torch = next((line.partition(" @ ")[0] for line in frozen if line.startswith("torch==")), "")
+    build = torch.partition("+")[2]
+    return (build,) if builds.is_pytorch_build(build) else ()
 
 
 def _venv(request: AssembleRequest) -> Path:
@@ -99,8 +118,8 @@ def _captured(context: Context, request: AssembleRequest, project: Path) -> Capt
     _refuse_twice(nodes)
     _read_requirements(request, parts)
     declared = Declaration(ComfyUIPin(comfyui.repo, comfyui.ref, comfyui.commit), "", parts.groups)
-    declared = _frozen(declared, request, parts) if request.venv else declared
     declared = locking.with_settings(declared, context.config, context.interpreter)
+    declared = _frozen(declared, request, parts) if request.venv else declared
     pyproject, uv_lock = locking.lock(context, project, declared, None)
     found = portable.portable(pyproject.decode(), uv_lock.decode())
     if request.venv:
@@ -256,6 +275,8 @@ def _frozen(declared: Declaration, request: AssembleRequest, parts: _Parts) -> D
     pins = []
     for line in record.freeze(_venv(request)):
         pin, _, origin = line.partition(" @ ")
+        if declared.torch_backends and pin.partition("==")[0] in PYTORCH_PACKAGES:
+            pin = pin.partition("+")[0]  # each of the builds has this version
         pins.append(pin)
         if origin:
             where = f"it was installed from {os.path.basename(origin.rstrip('/'))}; the lock takes it from the index"  # noqa: PTH119

@@ -24,7 +24,7 @@ from comfygov.ops import sync
 from comfygov.ports import clones, fs
 from comfygov.ports.git import recorded_source
 from comfygov.truth.home import cache_root
-from comfygov.versions import judging, lockfile, overlay, portable
+from comfygov.versions import builds, judging, lockfile, overlay, portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def capture(context: Context, name: str) -> Captured:
     """The lock of what production is. Raises `drift` when the disk is not what head says."""
     state = context.head_state()
     refuse_drift(context, state)
-    project = _with_own_wheels(context, portable.portable(state.pyproject.decode(), state.uv_lock.decode()))
+    project = with_own_wheels(context, portable.portable(state.pyproject.decode(), state.uv_lock.decode()))
     comfyui, nodes = _comfyui(context, state), tuple(_nodes(context, state))
     models, findings = locked_models(context)
     lock = lockfile.sealed(
@@ -85,7 +85,7 @@ def refuse_drift(context: Context, state: State) -> None:
         raise GovError(Code.DRIFT, problem, "gov sync, then the same command again", tuple(found[:20]))
 
 
-def _with_own_wheels(context: Context, project: portable.Project) -> portable.Project:
+def with_own_wheels(context: Context, project: portable.Project) -> portable.Project:
     """A clone keeps its wheels in the home, which may have moved, or be about to."""
     own = context.home.root.absolute() / WHEELS
     local = {name: path if path.is_file() else own / name for name, path in project.local.items()}
@@ -133,16 +133,20 @@ def locked_python(project: portable.Project, python: Interpreter) -> LockedPytho
     from comfygov.ports import toml
 
     document = toml.loads(project.pyproject)
+    several = builds.several(project.pyproject)
+    pyproject = builds.with_build(project.pyproject, "")
     sums = {name: f"sha256:{file_sum(path)}" for name, path in project.local.items()}
     return LockedPython(
         version=python.version,
         requires=document["project"]["requires-python"],
         platform=f"{python.system}-{python.machine}",
         platforms=tuple(document["tool"]["uv"].get("environments", ())),
-        indexes=portable.indexes(project.pyproject),
+        indexes=portable.indexes(pyproject),
         packages=portable.locked_packages(project.uv_lock, sums),
-        pyproject=project.pyproject,
+        pyproject=pyproject,
         uv_lock=project.uv_lock,
+        torch_backends=several,
+        torch_backend=builds.chosen(project.pyproject) if several else "",
     )
 
 

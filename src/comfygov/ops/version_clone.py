@@ -18,7 +18,7 @@ from comfygov.ports import faults, fs, identity
 from comfygov.ports.progress import Stages
 from comfygov.truth.commit import model_paths_text
 from comfygov.truth.home import is_home, refuse_source_checkout
-from comfygov.versions import comparing
+from comfygov.versions import builds, comparing
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class CloneRequest(msgspec.Struct, frozen=True):
-    """`lock` is a path; without it `name` is a version of the home `home`."""
+    """`lock` is a path; without it `name` is a version of the home `home`. `torch_backend` is one of the builds that
+    the lock carries; None: that of the lock's home."""
 
     target: str
     name: str | None = None
@@ -37,6 +38,7 @@ class CloneRequest(msgspec.Struct, frozen=True):
     skip_models: bool = False
     offline: bool = False
     wheels_dir: str | None = None
+    torch_backend: str | None = None
 
 
 class Cloned(msgspec.Struct, frozen=True):
@@ -52,6 +54,7 @@ class Cloned(msgspec.Struct, frozen=True):
     shared_with: str
     models: dict[str, int]
     stage_seconds: dict[str, float]
+    torch_backend: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class _Clone:
     command: str
     progress: Progress
     stages: Stages
+    build: str
 
 
 def clone(request: CloneRequest, command: str, progress: Progress) -> Cloned:
@@ -81,11 +85,12 @@ def clone(request: CloneRequest, command: str, progress: Progress) -> Cloned:
 
 def _made(request: CloneRequest, found: Found, target: Path, command: str, progress: Progress) -> Cloned:
     python = version_environment.choose_python(found, request.python)
+    build = builds.choose(found.lock, request.torch_backend)
     _refuse_inside(target)
     with fs.explained(target):
         made = _make_parents(target)
         _sweep(target)
-    work = _Clone(request, found, target, fs.beside(target, "clone"), command, progress, Stages(progress))
+    work = _Clone(request, found, target, fs.beside(target, "clone"), command, progress, Stages(progress), build)
     try:
         with fs.explained(target):
             fs.remove_tree(work.staging)
@@ -127,7 +132,9 @@ def _sweep(target: Path) -> None:
 
 
 def _clone(work: _Clone, python: Interpreter) -> Cloned:
-    context = version_environment.prepare(work.staging, work.target, work.found, python, work.command, work.progress)
+    context = version_environment.prepare(
+        work.staging, work.target, work.found, python, work.build, work.command, work.progress
+    )
     if work.found.is_bundled:
         version_bundle.take_in(context, work.found.path.parent)
     if work.request.offline:
@@ -137,7 +144,12 @@ def _clone(work: _Clone, python: Interpreter) -> Cloned:
     faults.point("clone.code")
     with work.stages.stage("environment"):
         shared = version_environment.build(
-            context, work.target, work.found, offline=work.request.offline, wheels_dir=work.request.wheels_dir
+            context,
+            work.target,
+            work.found,
+            work.build,
+            offline=work.request.offline,
+            wheels_dir=work.request.wheels_dir,
         )
     faults.point("clone.environment")
     with work.stages.stage("models"):
@@ -159,6 +171,7 @@ def _clone(work: _Clone, python: Interpreter) -> Cloned:
         shared_with=shared,
         models=models,
         stage_seconds=work.stages.seconds,
+        torch_backend=work.build,
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.ops import version_wheels
+from comfygov.ops import version_wheels, version_widen
 from comfygov.ops.context import changing
 from comfygov.ops.version_capture import Captured, VersionFinding, capture
+from comfygov.ops.version_find import read_judged
 from comfygov.ports import fs
 from comfygov.versions import lockfile
 
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
-    """`output` is another place for the file than the home's `lockfiles/`."""
+    """`output` is another place for the file than the home's `lockfiles/`. `platforms` and `torch_backends` are what it
+    shall hold beside this machine; empty: what the settings say, else linux-x86_64."""
 
     name: str
     output: str | None = None
     overwrite: bool = False
     pretty: bool = True
+    platforms: tuple[str, ...] = ()
+    torch_backends: tuple[str, ...] = ()
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -45,9 +49,19 @@ def create(context: Context, request: CreateRequest) -> Created:
     """Raises `drift` when the home is not what head says, `already_exists` for a name that means another state."""
     lockfile.refuse_bad_name(request.name)
     path = Path(request.output).expanduser().absolute() if request.output else place_of(context, request.name)
+    reach = version_widen.Reach(request.platforms, request.torch_backends)
+    version_widen.refuse_odd(reach)
     with changing(context):
-        captured = capture(context, request.name)
+        captured = version_widen.widened(context, capture(context, request.name), reach, _known(path))
     return write(captured, path, request)
+
+
+def _known(path: Path) -> VersionLock | None:
+    """The version that is there under this name, if one is that can be used."""
+    try:
+        return read_judged(path) if path.is_file() else None
+    except GovError:
+        return None
 
 
 def place_of(context: Context, name: str) -> Path:

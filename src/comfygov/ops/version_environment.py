@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from comfygov.envs.generation import Generations
 from comfygov.errors import Code, GovError
+from comfygov.model import builds as torch_builds
 from comfygov.model.names import group_of
 from comfygov.model.state import Plugin, Registry
 from comfygov.model.version import WHEELS
@@ -18,7 +20,7 @@ from comfygov.truth import declaration, settings, store
 from comfygov.truth.home import Home, cache_root, is_home
 from comfygov.truth.settings import read_config
 from comfygov.truth.snapshots import Origin, State
-from comfygov.versions import portable
+from comfygov.versions import builds, portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,10 +80,10 @@ def _holds(marker: str, python: uv.Interpreter) -> bool:
 
 
 def prepare(
-    staging: Path, target: Path, found: Found, python: uv.Interpreter, command: str, progress: Progress
+    staging: Path, target: Path, found: Found, python: uv.Interpreter, build: str, command: str, progress: Progress
 ) -> Context:
-    """The directory and the settings of the home to be."""
-    declared = declaration.parse(found.lock.python.pyproject)
+    """The directory and the settings of the home to be; `build` is that of torch."""
+    declared = declaration.parse(builds.with_build(found.lock.python.pyproject, build))
     if declared.source_builds:
         progress.warn("this lock lets packages be built from source: their authors' code runs here while they are")
     (staging / "state").mkdir(parents=True)
@@ -102,15 +104,19 @@ def _settings(declared: Declaration, target: Path, python: str) -> dict[str, dic
         "find_links": links,
         "index_url": declared.index_url,
         "exclude_newer": declared.exclude_newer,
-        "torch_backends": [declared.torch_backend] if declared.torch_backend else [],
+        "platforms": torch_builds.beyond_one(declared.environments),
+        "torch_backends": torch_builds.settings(declared.torch_backend, declared.torch_backends),
     }
     found = {"python": {key: value for key, value in table.items() if value}}
     return {**found, "policy": {"source_builds": "allow"}} if declared.source_builds else found
 
 
-def build(context: Context, target: Path, found: Found, *, offline: bool, wheels_dir: str | None) -> str:
+def build(
+    context: Context, target: Path, found: Found, torch_build: str, *, offline: bool, wheels_dir: str | None
+) -> str:
     """Build the generation and commit the first state. Returns the home whose environment was shared, or ``."""
     lock = found.lock
+    chosen = builds.with_build(lock.python.pyproject, torch_build)
     staged, final = context.home.root / WHEELS, target / WHEELS
     if WHEELS in lock.python.indexes:
         staged.mkdir()
@@ -120,9 +126,9 @@ def build(context: Context, target: Path, found: Found, *, offline: bool, wheels
         context.uv = _wheelhouse(lock, Path(house).expanduser().absolute())
     context.uv.offline = offline
     project = work_directory(context, _WORK)
-    pyproject, uv_lock = (text.encode() for text in portable.placed(lock.python.pyproject, lock.python.uv_lock, final))
-    generation = locking.identify(context, project, uv_lock, {str(final): staged})
-    here = (text.encode() for text in portable.placed(lock.python.pyproject, lock.python.uv_lock, staged))
+    pyproject, uv_lock = (text.encode() for text in portable.placed(chosen, lock.python.uv_lock, final))
+    generation = locking.identify(context, project, pyproject, uv_lock, {str(final): staged})
+    here = (text.encode() for text in portable.placed(chosen, lock.python.uv_lock, staged))
     for name, data in zip(("pyproject.toml", "uv.lock"), here, strict=True):
         fs.write_atomic(project / name, data)
     shared = _build(context, project, generation, found)
@@ -200,7 +206,7 @@ def _generation_of_lock(root: Path, found: Found) -> str:
 def has_all(lock: VersionLock, folder: Path) -> bool:
     """Whether a folder has a file of every package of the lock; what it is, uv judges by the sums."""
     names = {path.name for path in folder.expanduser().absolute().glob("*")}
-    return all(names & package.hashes.keys() for package in lock.python.packages)
+    return all(names & set(map(unquote, package.hashes)) for package in lock.python.packages)  # `%2B` in addresses
 
 
 def registry_of(lock: VersionLock) -> Registry:

@@ -16,6 +16,7 @@ from comfygov.truth.home import find_root, is_home
 from comfygov.versions import judging, lockfile
 
 if TYPE_CHECKING:
+    from comfygov.model.state import Declaration
     from comfygov.model.version import VersionLock
 
 _LOCKS = "lockfiles"
@@ -82,13 +83,21 @@ def _judge_project(path: Path, lock: VersionLock) -> None:
     except GovError as error:
         raise judging.bad(path, error.message) from error
     indexes = toml.loads(text)["tool"]["uv"].get("index", [])
-    pytorch = next((entry["url"] for entry in indexes if entry.get("name") == "pytorch"), "")
-    base = pytorch.removesuffix(f"/{declared.torch_backend}") if declared.torch_backend else ""
-    if declaration.render(declared, base) != text:
+    if declaration.render(declared, _pytorch_index(indexes, declared)) != text:
         raise judging.bad(path, "its pyproject has more than comfygov writes into one")
     pin = lock.comfyui
     if declared.comfyui != type(declared.comfyui)(pin.repo, pin.ref, pin.commit):
         raise judging.bad(path, "its pyproject names another ComfyUI than the lock")
+
+
+def _pytorch_index(indexes: list[dict[str, str]], declared: Declaration) -> str:
+    """Where the builds of torch come from, without the name of the build."""
+    for build in (declared.torch_backend, *declared.torch_backends):
+        name = f"pytorch-{build}" if declared.torch_backends else "pytorch"
+        url = next((entry["url"] for entry in indexes if entry.get("name") == name), "")
+        if build and url.endswith(f"/{build}"):
+            return url.removesuffix(f"/{build}")
+    return ""
 
 
 def _judge_models(path: Path, lock: VersionLock) -> None:

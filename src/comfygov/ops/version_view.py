@@ -12,6 +12,7 @@ from comfygov.model.config import Config
 from comfygov.model.version import VersionDifference, VersionLock
 from comfygov.ops.version_capture import capture
 from comfygov.ops.version_find import find, locks_of
+from comfygov.ops.version_widen import seen_through
 from comfygov.versions import comparing, lockfile
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _commits(context: Context, repo: str, before: str, after: str) -> tuple[str,
 def verify(context: Context, name: str) -> VersionVerified:
     """Raises `drift` when the home is not even what its own head says."""
     lock = load(name, str(context.home.root))
-    own = capture(context, lock.version_name).lock
+    own = seen_through(context, lock, capture(context, lock.version_name).lock)
     if context.snapshots.pending() is not None:
         raise GovError(Code.BUSY, "a change of this home is not finished", "gov sync")
     differences = comparing.differences(lock, own)

@@ -132,13 +132,13 @@ class Uv:
         if done.exit_code != 0:
             raise _failure(f"make an environment on {interpreter}", done)
 
-    def sync(self, project: Path, environment: Path, interpreter: str) -> None:
+    def sync(self, project: Path, environment: Path, interpreter: str, extras: Sequence[str] = ()) -> None:
         """Bring the staging directory `environment`, which is on `interpreter`, to exactly what
-        `project/uv.lock` says. Without bytecode: to make it uv starts the environment's own Python, and with it
-        whatever a package has in a `.pth` file."""
+        `project/uv.lock` says, with the chosen `extras`. Without bytecode: to make it uv starts the environment's
+        own Python, and with it whatever a package has in a `.pth` file."""
         _refuse_other_python(environment, interpreter)
         arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--exact"]
-        arguments += ["--all-groups", "--no-install-project"]
+        arguments += ["--all-groups", "--no-install-project", *extra_options(extras)]
         done = self._run(
             arguments,
             cwd=project,
@@ -149,12 +149,19 @@ class Uv:
             raise _failure("install the locked packages", done)
 
     def sync_group(
-        self, project: Path, environment: Path, interpreter: str, group: str, without: Sequence[str]
+        self,
+        project: Path,
+        environment: Path,
+        interpreter: str,
+        group: str,
+        without: Sequence[str],
+        extras: Sequence[str] = (),
     ) -> None:
         """Add what one dependency group of the lock needs to `environment`, but for the packages `without`."""
         _refuse_other_python(environment, interpreter)
         arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--inexact"]
-        arguments += ["--only-group", group, *(word for name in without for word in ("--no-install-package", name))]
+        arguments += ["--no-default-groups", "--group", group, *extra_options(extras)]
+        arguments += [word for name in without for word in ("--no-install-package", name)]
         settings = {"UV_PROJECT_ENVIRONMENT": str(environment)}
         done = self._run(arguments, cwd=project, env=settings, timeout_seconds=SYNC_TIMEOUT_SECONDS)
         if done.exit_code != 0:
@@ -190,6 +197,10 @@ def _disarm(environment: Path) -> None:
     would run then. Who only looks for packages here needs none of them."""
     for path in environment.glob("lib/python3*/site-packages/*.pth"):
         path.unlink()
+
+
+def extra_options(names: Sequence[str]) -> list[str]:
+    return [word for name in names for word in ("--extra", name)]
 
 
 def _upgrades(names: Sequence[str]) -> list[str]:

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports.uv import Uv
+from comfygov.ports.uv import Uv, extra_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _TIMEOUT_SECONDS = 3600.0
@@ -25,11 +26,12 @@ class Wheelhouse(Uv):
         self.hashes = hashes
         self.offline = True
 
-    def sync(self, project: Path, environment: Path, interpreter: str) -> None:
+    def sync(self, project: Path, environment: Path, interpreter: str, extras: Sequence[str] = ()) -> None:
         """As `Uv.sync`: exactly what the lock says, each file by its hash."""
         listed = self._run(
             ["export", "--project", str(project), "--python", interpreter, "--frozen", "--all-groups", "--no-header",
-             "--no-annotate", "--no-emit-project", "--no-hashes", "--format", "requirements.txt"],
+             "--no-annotate", "--no-emit-project", "--no-hashes",
+             "--format", "requirements.txt", *extra_options(extras)],
             cwd=project,
             timeout_seconds=_TIMEOUT_SECONDS,
         )  # fmt: skip

@@ -6,6 +6,7 @@ import re
 import shutil
 
 from comfygov.errors import Code, GovError
+from comfygov.model.builds import is_pytorch_build
 from comfygov.ports import process
 
 # Lowest Linux driver of each CUDA toolkit (NVIDIA, CUDA release notes, table of driver versions).
@@ -21,7 +22,7 @@ def backend_for(choice: str, system: str) -> str:
         choice = detect(system)
     if choice in ("skip", "") or (choice == "cpu" and system == "darwin"):
         return ""
-    if choice == "cpu" or re.fullmatch(r"cu[0-9]{3}|rocm[0-9]+\.[0-9]+", choice):
+    if is_pytorch_build(choice):
         return choice
     raise GovError(Code.USAGE, f"`{choice}` is no torch build", "--install-torch auto|cpu|skip|cuNNN|rocmN.N")
 

@@ -18,8 +18,13 @@ _VISION_OFFSET = 15
 
 
 def locked_versions(uv_lock: str) -> dict[str, str]:
-    """Package name -> version of a uv.lock (the last one where platforms differ)."""
-    return dict(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', uv_lock, re.MULTILINE))
+    """Package name -> version of a uv.lock: the last one where platforms differ, and without its `+cpu` where the
+    lock carries several builds of it."""
+    found: dict[str, str] = {}
+    for name, version in re.findall(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', uv_lock, re.MULTILINE):
+        known, public = found.get(name, version), version.partition("+")[0]
+        found[name] = public if known != version and known.partition("+")[0] == public else version
+    return found
 
 
 def torch_minor(package: str, version: str) -> int | None:

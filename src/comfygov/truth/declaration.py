@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.names import PROJECT_NAME
+from comfygov.model.builds import DEFAULT_BUILD
+from comfygov.model.names import PROJECT_NAME, canonical
 from comfygov.model.state import ComfyUIPin, Declaration, Resolution
 from comfygov.ports import toml
 
@@ -32,7 +34,22 @@ def render(declaration: Declaration, pytorch_index: str) -> str:
         "dependency-groups": _groups(declaration),
         "tool": {"uv": _uv_table(declaration, pytorch_index), "comfygov": _own_table(declaration)},
     }
+    if declaration.torch_backends:
+        asked = _asked_of_pytorch(declaration)
+        extras = {name: [] if name == DEFAULT_BUILD else asked for name in declaration.torch_backends}
+        document["project"]["optional-dependencies"] = extras
     return HEADER + tomli_w.dumps(document)
+
+
+def _asked_of_pytorch(declaration: Declaration) -> list[str]:
+    """Of PyTorch's packages those that somebody asks for: an extra must not bring others in."""
+    asked = {_name(line) for lines in declaration.groups.values() for line in lines}
+    return [name for name in PYTORCH_PACKAGES if name in asked]
+
+
+def _name(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
+    return canonical(match[0]) if match else ""
 
 
 def _groups(declaration: Declaration) -> dict[str, list[str]]:
@@ -55,20 +72,35 @@ def _uv_table(declaration: Declaration, pytorch_index: str) -> dict[str, Any]:
     }
     if declaration.exclude_newer:
         table["exclude-newer"] = declaration.exclude_newer
-        if declaration.torch_backend:  # PyTorch's index does not say when a file came
+        if declaration.torch_backend or declaration.torch_backends:  # PyTorch's index does not say when a file came
             table["exclude-newer-package"] = dict.fromkeys(PYTORCH_PACKAGES, False)
     if declaration.index_url == "none":
         table["no-index"] = True
     indexes: list[dict[str, Any]] = []
     if declaration.index_url not in ("", "none"):
         indexes.append({"name": "main", "url": declaration.index_url, "default": True})
-    if declaration.torch_backend:
-        url = f"{pytorch_index}/{declaration.torch_backend}"
-        indexes.append({"name": "pytorch", "url": url, "explicit": True})
+    if declaration.torch_backends:
+        table["conflicts"] = [[{"extra": name} for name in declaration.torch_backends]]
+        pytorch = [name for name in declaration.torch_backends if name != DEFAULT_BUILD]
+        indexes += [_pytorch_index(f"pytorch-{name}", f"{pytorch_index}/{name}") for name in pytorch]
+        sources = [_source_of_build(name) for name in pytorch]
+        table["sources"] = dict.fromkeys(_asked_of_pytorch(declaration), sources)
+    elif declaration.torch_backend:
+        indexes.append(_pytorch_index("pytorch", f"{pytorch_index}/{declaration.torch_backend}"))
         table["sources"] = {name: {"index": "pytorch"} for name in PYTORCH_PACKAGES}
     if indexes:
         table["index"] = indexes
     return {key: value for key, value in table.items() if value != []}
+
+
+def _pytorch_index(name: str, url: str) -> dict[str, Any]:
+    return {"name": name, "url": url, "explicit": True}
+
+
+def _source_of_build(name: str) -> dict[str, str]:
+    """PyTorch's index of a build. A Mac has no CUDA and no ROCm: there the extra gives the ordinary torch."""
+    source = {"index": f"pytorch-{name}", "extra": name}
+    return source if name == "cpu" else {**source, "marker": "sys_platform != 'darwin'"}
 
 
 def _own_table(declaration: Declaration) -> dict[str, Any]:
@@ -76,6 +108,8 @@ def _own_table(declaration: Declaration) -> dict[str, Any]:
     if declaration.comfyui.ref:
         comfyui["ref"] = declaration.comfyui.ref
     table: dict[str, Any] = {"schema_version": 1, "comfyui": comfyui}
+    if declaration.torch_backends:
+        table["torch_backends"] = list(declaration.torch_backends)
     if declaration.torch_backend:
         table["torch_backend"] = declaration.torch_backend
     if declaration.resolutions:
@@ -100,6 +134,7 @@ def parse(text: str) -> Declaration:
             find_links=tuple(uv.get("find-links", ())),
             index_url="none" if uv.get("no-index") else index,
             torch_backend=own.get("torch_backend", ""),
+            torch_backends=tuple(own.get("torch_backends", ())),
             source_builds=not uv.get("no-build", True),
             exclude_newer=uv.get("exclude-newer", ""),
         )

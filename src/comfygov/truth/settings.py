@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from comfygov.errors import Code, GovError
+from comfygov.model import builds
 from comfygov.model.config import Config
 from comfygov.ports import fs, toml
 from comfygov.ports.source import without_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HEADER = "# Settings of this comfygov home. All keys: docs/05_data_contracts.md\n"
@@ -56,12 +58,20 @@ def _check_values(path: Path, config: Config) -> Config:
                 f"{path}: an address below [python] holds credentials, which every snapshot would store",
                 "put them into ~/.netrc, which uv reads, and the bare address here",
             )
+    _refuse_odd_words(path, "platforms", config.python.platforms, builds.is_platform, builds.PLATFORM_RULE)
+    _refuse_odd_words(path, "torch_backends", config.python.torch_backends, builds.is_build, builds.BUILD_RULE)
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
     if not re.fullmatch(r"none|[1-9]\d*(\.\d+)?\s*([KMGT](i?B)?|%)", config.tx.memory_limit):
         known = 'known forms: "16G", "75%", "none"'
         raise GovError(Code.BAD_CONFIG, f"{path}: `memory_limit` is no amount of memory", known)
     return config
+
+
+def _refuse_odd_words(path: Path, key: str, words: tuple[str, ...], is_right: Callable[[str], bool], rule: str) -> None:
+    odd = [word for word in words if not is_right(word)]
+    if odd:
+        raise GovError(Code.BAD_CONFIG, f"{path}: `{odd[0][:80]}` in `{key}` is none", f"known: {rule}")
 
 
 _OWN = ("state", "snapshots", "lockfiles", ".venvs", ".venv-candidate", "ComfyUI", "models", "config.toml")

@@ -7,11 +7,12 @@ import re
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
+from comfygov.model.builds import is_build
 from comfygov.model.names import group_of, is_node_id
 from comfygov.model.version import WHEELS
 from comfygov.ports import toml
 from comfygov.ports.source import parse_source, without_credentials
-from comfygov.versions import lockfile, overlay, portable
+from comfygov.versions import builds, lockfile, overlay, portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,6 +94,7 @@ def _python(path: Path, python: LockedPython) -> None:
         places = {package["name"]: portable.local_place(package) for package in portable.packages_in(python.uv_lock)}
         packages = portable.locked_packages(python.uv_lock, _sums(python))
         indexes = portable.indexes(python.pyproject)
+        several = builds.several(python.pyproject)
     except (toml.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise bad(path, f"its project files cannot be read: {error}") from error
     for name, place in places.items():
@@ -102,8 +104,18 @@ def _python(path: Path, python: LockedPython) -> None:
         raise bad(path, "its pyproject names a folder for wheels")
     if packages != python.packages or indexes != python.indexes:
         raise bad(path, "its list of packages or indexes is not the one of its uv.lock and pyproject")
+    _builds(path, python, several)
     for package in packages:
         _package(path, package.name, package.source, package.hashes)
+
+
+def _builds(path: Path, python: LockedPython, several: tuple[str, ...]) -> None:
+    if several != python.torch_backends or python.torch_backend not in ("", *several):
+        raise bad(path, "its torch builds are not those of its pyproject")
+    if not all(map(is_build, several)):
+        raise bad(path, "its pyproject names a torch build that is none")
+    if several and builds.with_build(python.pyproject, "") != python.pyproject:
+        raise bad(path, "its pyproject chooses a torch build, which each clone does for itself")
 
 
 def _sums(python: LockedPython) -> dict[str, str]:

@@ -39,7 +39,7 @@ def digest_of(lock: VersionLock) -> str:
     document: dict[str, Any] = msgspec.to_builtins(lock)
     for name in ("version_name", "digest", "expects"):
         document.pop(name, None)
-    for name in ("version", "platform"):
+    for name in ("version", "platform", "torch_backend"):
         document["python"].pop(name, None)
     for holder in (document["comfyui"], *document.get("custom_nodes", ())):
         for file in (*holder.get("patch", ()), *holder.get("content", ())):

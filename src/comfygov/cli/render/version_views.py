@@ -29,6 +29,8 @@ def created_lines(result: Created) -> Iterator[str]:
 
 def cloned_lines(result: Cloned) -> Iterator[str]:
     yield result.home
+    if result.torch_backend not in ("", "default"):
+        yield f"torch build {result.torch_backend}"
     if result.shared_with:
         yield f"environment shared with {result.shared_with}"
     for status, count in result.models.items():
@@ -71,6 +73,8 @@ def shown_lines(lock: VersionLock) -> Iterator[str]:
     yield f"Python   {lock.python.requires}, {count}; made on {lock.python.platform}"
     for marker in lock.python.platforms:
         yield f"for      {marker}"
+    if lock.python.torch_backends:
+        yield f"torch    {', '.join(lock.python.torch_backends)}; made with {lock.python.torch_backend}"
     for model in lock.models:
         yield f"model    {model.target_path}  {model.checksum[:23]}…  {model.size or '?'} bytes"
 
