@@ -229,6 +229,7 @@ def run(arguments: list[str]) -> int:
     """Run `gov` and return its exit code; whatever happens, --json gets its envelope."""
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     name = command_name(arguments)
+    output.accept_any_text()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         result = gov.main(args=arguments, prog_name="gov", standalone_mode=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -16,6 +17,13 @@ SCHEMA = "comfygov/1"
 _PLAIN_UPDATE_SECONDS = 10.0
 _CLEAR_TO_END = "\x1b[K"
 """Erase from the cursor to the end of the line (ECMA-48, EL)."""
+
+
+def accept_any_text() -> None:
+    """Let no letter that the terminal's encoding lacks end a command: a `?` stands for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def emit_lines(lines: Iterable[str]) -> None:
@@ -63,6 +71,8 @@ def emit_envelope(
         "findings": list(findings),
         "error": _error_object(error),
     }
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 (RFC 8259), whatever the terminal speaks
     _write([msgspec.json.encode(envelope).decode()])
 
 
