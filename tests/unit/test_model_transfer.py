@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -414,3 +417,47 @@ def test_a_pipe_does_not_hold_the_command(fetch: Fetching, tmp_path: Path) -> No
 
     os.mkfifo(tmp_path / "pipe.bin")
     assert "no file" in fetch.refused("pipe.bin")
+
+
+@contextmanager
+def raw_server(head: bytes, then: bytes = b"") -> Iterator[str]:
+    """Sends `head`, and `then` again and again every 20 ms; the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
+
+        def talk(peer: socket.socket) -> None:
+            with peer, suppress(OSError):
+                peer.recv(65_536)
+                peer.sendall(head)
+                while then:
+                    peer.sendall(then)
+                    time.sleep(0.02)
+                peer.recv(1)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/m"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("head", "then"), [(b"HTTP/1.1 200 OK\r\nX: ", b"a"), (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n")])
+def test_an_answer_whose_head_never_ends_is_left(fetch: Fetching, head: bytes, then: bytes) -> None:
+    fetch.client = Http(replace(LIMITS, silence_seconds=0.3))
+    fetch.policy = replace(POLICY, attempts=1)
+    with raw_server(head, then) as url:
+        assert "does not answer" in fetch.refused(url)
+
+
+@pytest.mark.parametrize(("head", "then"), [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"a")])
+def test_an_interrupt_does_not_wait_for_a_server(fetch: Fetching, head: bytes, then: bytes) -> None:
+    fetch.client = Http(replace(LIMITS, silence_seconds=60.0))
+    fetch.stop = Stop(fetch.client.abort)
+    with raw_server(head, then) as url:
+        threading.Timer(0.2, fetch.stop.now).start()
+        began = time.monotonic()
+        with pytest.raises((GovError, NotFetched)):
+            fetch(url)
+        assert time.monotonic() - began < 30

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from comfygov.errors import Code, GovError
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LOOK_SECONDS = 0.2
-_END_SECONDS = 15.0
+_END_SECONDS = 3.0
+"""Enough to write down how far each is. One that a server or a disk holds any longer ends with the command."""
 
 
 class Stop:
@@ -30,11 +31,15 @@ class Stop:
     def check(self) -> None:
         """Raises `interrupted` when the command is to end."""
         if self._event.is_set():
-            raise GovError(Code.INTERRUPTED, "interrupted", "run it again: what has arrived is kept")
+            raise interrupted()
 
     def sleep(self, seconds: float) -> None:
         self._event.wait(seconds)
         self.check()
+
+
+def interrupted() -> GovError:
+    return GovError(Code.INTERRUPTED, "interrupted", "run it again: what has arrived is kept")
 
 
 def run(
@@ -45,6 +50,8 @@ def run(
     The first exception of a job stops the others and is raised here; a Ctrl-C does the same. The threads are daemons:
     one that a dead network file system holds does not keep the command from ending.
     """
+    import queue
+
     waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -77,10 +84,13 @@ def _work_and_wait(serve: Callable[[], None], threads: int, stop: Stop, idle: Ca
         for event in ended:
             while not event.wait(_LOOK_SECONDS):
                 idle()
-    except BaseException:
+    except BaseException as error:
         stop.now()
+        deadline = time.monotonic() + _END_SECONDS
         for event in ended:
-            event.wait(_END_SECONDS)
+            event.wait(max(0.0, deadline - time.monotonic()))
+        if isinstance(error, KeyboardInterrupt):
+            raise interrupted() from error
         raise
 
 

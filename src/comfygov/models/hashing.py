@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ _MAX_REMEMBERED = 100_000
 
 def sha256_of(path: Path, seen: Callable[[int], None]) -> str:
     """The sum of a file's content; `seen` is told each block's bytes, and may raise to stop."""
+    import hashlib  # OpenSSL costs 3 ms, and what is remembered needs no sum
+
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:

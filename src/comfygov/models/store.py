@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.models.hashing import BLOCK_BYTES, Memory, sha256_of
-from comfygov.ports import faults, fs, lock
+from comfygov.ports import faults, fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +47,8 @@ class BlobStore:
 
     def held(self, key: str, command: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Alone with one blob or download, among all processes; whoever waits finds it done."""
+        from comfygov.ports import lock
+
         return lock.passing(self.partial / f"{key}.lock", command, _WAIT_SECONDS, waiting)
 
     def has(self, checksum: str, seen: Callable[[int], None]) -> bool:

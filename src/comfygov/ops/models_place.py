@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +73,8 @@ class Place:
 
     def spec_held(self) -> AbstractContextManager[None]:
         """Alone with the spec: read it again inside, change it, and nobody's entry is lost."""
+        import hashlib
+
         key = hashlib.sha256(str(self.spec_path).encode()).hexdigest()
         return self.store.held(f"spec-{key[:20]}", self.command, self.stop.check)
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from comfygov.ports.secrets import hidden
 from comfygov.ports.source import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     import urllib3
+    from urllib3.connection import HTTPConnection
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 10
@@ -132,6 +137,7 @@ class Http:
         self._connections = connections
         self._managers: dict[str, urllib3.PoolManager] = {}
         self._open: weakref.WeakSet[urllib3.BaseHTTPResponse] = weakref.WeakSet()
+        self._waiting: dict[HTTPConnection, bool] = {}
         self._aborted = False
 
     def get(self, request: Request, more: Mapping[str, str] | None = None) -> Answer:
@@ -204,14 +210,42 @@ class Http:
 
         timeout = urllib3.Timeout(connect=self.limits.connect_seconds, read=self.limits.silence_seconds)
         if proxy:
-            return urllib3.ProxyManager(
+            manager: urllib3.PoolManager = urllib3.ProxyManager(
                 proxy, timeout=timeout, retries=False, maxsize=self._connections, proxy_headers=_proxy_headers(proxy)
             )
-        return urllib3.PoolManager(timeout=timeout, retries=False, maxsize=self._connections)
+        else:
+            manager = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=self._connections)
+        manager.pool_classes_by_scheme = _watched_pools(self._watched)
+        return manager
+
+    @contextmanager
+    def _watched(self, connection: HTTPConnection) -> Iterator[None]:
+        """While the head of an answer is read: `abort` ends it, and so does the time that a server may be silent,
+        for one that sends its head byte by byte is never silent and never done."""
+        timer = threading.Timer(self.limits.silence_seconds, self._cut, (connection,))
+        timer.daemon = True
+        self._waiting[connection] = False
+        timer.start()
+        try:
+            if self._aborted:
+                raise OSError("interrupted")
+            yield
+        finally:
+            timer.cancel()
+            # http.client takes a head that breaks off for a whole one.
+            if self._waiting.pop(connection):
+                raise TimeoutError("the head of its answer does not end")
+
+    def _cut(self, connection: HTTPConnection) -> None:
+        if connection in self._waiting:
+            self._waiting[connection] = True
+            _shut(connection)
 
     def abort(self) -> None:
         """End every read that is under way in any thread, and answer no more."""
         self._aborted = True
+        for connection in list(self._waiting):
+            _shut(connection)
         for response in list(self._open):
             try:
                 response.shutdown()
@@ -221,6 +255,39 @@ class Http:
     def close(self) -> None:
         for manager in self._managers.values():
             manager.clear()
+
+
+def _shut(connection: HTTPConnection) -> None:
+    """Whoever reads from it finds its end."""
+    try:
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it was at its end
+
+
+def _watched_pools(watched: Callable[[HTTPConnection], AbstractContextManager[None]]) -> dict[str, Any]:
+    """urllib3's pools, with connections that are watched while they wait for the head of an answer."""
+    from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+
+    class Plain(HTTPConnection):
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override] # (urllib3 does so)
+            with watched(self):
+                return super().getresponse()
+
+    class Encrypted(HTTPSConnection):
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override] # (urllib3 does so)
+            with watched(self):
+                return super().getresponse()
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(HTTPSConnectionPool):
+        ConnectionCls = Encrypted
+
+    return {"http": PlainPool, "https": EncryptedPool}
 
 
 def proxy_for(url: str) -> str:
