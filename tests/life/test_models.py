@@ -101,6 +101,10 @@ def test_the_life_of_a_model(models: Models, server: ModelServer) -> None:
 
 
 def test_a_sum_that_nobody_said_is_reported_and_recorded(models: Models, server: ModelServer) -> None:
+    broken = write_safetensors(models.folder / "vae" / "b.safetensors", {"a": tensor(0, 2, (1,))}, b"1")
+    models.want(entry("http://127.0.0.1:1/b", None, "vae/b.safetensors"))
+    models.gov("verify", "--record").failed(3, "wrong", "speaks of 2 bytes of tensors")
+    broken.unlink()
     models.want(entry(server.serve("/s", SMALL), None, "loras/s.pt"))
     before = models.spec.read_text()
     models.gov("verify").failed(3, "unverifiable", sum_of(SMALL), "--record")
@@ -180,8 +184,7 @@ def test_a_kill_leaves_nothing_wrong_and_loses_little(
         assert server.sent == sent + (len(data) if point == "blob.checked" else 0)
     if point == "fetch.saved":
         assert server.sent < len(data) * 1.5 + sent / 2
-    leftovers = [path for path in placed.parent.iterdir() if path != placed]
-    assert len(leftovers) == (point == "model.staged")
+    assert list(placed.parent.iterdir()) == [placed]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -272,6 +275,15 @@ def test_add_fetches_places_and_writes_down(models: Models, server: ModelServer,
     assert len(yaml.safe_load(models.spec.read_text())["models"]) == 1
 
 
+def test_two_who_add_one_model_write_it_once(models: Models, server: ModelServer) -> None:
+    url = server.serve("/net.pt", DATA, drip_seconds=0.001)
+    children = [models.governed.start("models", "add", url, "--to", "loras", *models.where) for _ in range(2)]
+    said = [child.communicate(timeout=60)[1] for child in children]
+    assert sorted(child.returncode for child in children) == [0, 1], said
+    assert "already" in "".join(said)
+    assert models.statuses() == ["present"]
+
+
 def test_civitai_says_what_the_file_is_called_and_its_token_stays_secret(
     models: Models, server: ModelServer, bare: Governed
 ) -> None:
@@ -319,15 +331,19 @@ def test_gc_takes_what_no_folder_has(models: Models, server: ModelServer, bare: 
     models.gov("verify").ok()
     assert bare.json("models", "gc")["removed"] == []
     (models.folder / "checkpoints" / "m.bin").unlink()
-    old = bare.root / "cache" / "models" / "partial" / "abc.part"
-    old.write_bytes(b"x" * 5000)
-    os.utime(old, (1, 1))
+    partial = bare.root / "cache" / "models" / "partial"
+    for name, age in {"old.part": 1, "old.json": 1, "new.part": 2e9, "new.json": 2e9, "lost.part": 2e9}.items():
+        (partial / name).write_bytes(b"x" * 5000)
+        os.utime(partial / name, (age, age))
+    (partial / "done.json").touch()
     would = bare.json("models", "gc", "--dry-run")
-    assert [one["kind"] for one in would["removed"]] == ["blob", "download"]
+    kinds = {Path(one["path"]).name[:4]: one["kind"] for one in would["removed"][1:]}
+    assert kinds == {"done": "leftover", "lost": "download", "old.": "download"}
+    assert would["removed"][0]["kind"] == "blob"
     done = bare.json("models", "gc")
     assert done["freed_bytes"] == would["freed_bytes"] >= len(DATA)
     assert models.statuses("--offline") == ["missing", "present"]
-    assert models.parts() == []
+    assert models.parts() == ["new.json", "new.part"]
 
 
 def test_needed_and_list(models: Models, server: ModelServer, bare: Governed) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from comfygov.errors import Code
 from comfygov.models import safetensors, workflow
-from comfygov.models.folders import Folders, model_files, read_extra_paths
+from comfygov.models.folders import Folders, files_of_arguments, model_files, read_extra_paths
 from comfygov.models.hashing import Memory
 from tests.unit.conftest import Refused
 
@@ -58,6 +58,7 @@ def test_kinds(name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("header", "data", "length"),
     [
+        (b'{"__metadata__":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"", None),
         ({"a": tensor(0, 16, (8,))}, b"\0" * 15, None),
         ({"a": tensor(0, 16, (8,))}, b"\0" * 17, None),
         ({"a": tensor(0, 16, (9,))}, b"\0" * 16, None),
@@ -97,6 +98,12 @@ def test_extra_paths_are_read_as_comfyui_reads_them(tmp_path: Path, monkeypatch:
         "loras": (disk / "l1", disk / "l2"),
         "diffusion_models": (tmp_path / "rel",),
     }
+
+
+def test_extra_paths_of_the_command_line() -> None:
+    option = "--extra-model-paths-config"
+    arguments = ["--cpu", option, "a.yaml", "b c.yaml", "--listen", "x", f"{option}=d.yaml", "e", option]
+    assert files_of_arguments(arguments) == ["a.yaml", "b c.yaml", "d.yaml"]
 
 
 def test_a_broken_extra_paths_file_is_said(tmp_path: Path, refused: Refused) -> None:
@@ -154,10 +161,12 @@ def test_models_of_an_api_workflow() -> None:
         "4": {"class_type": "SomePack", "inputs": {"stack": {"lora": "x.pt", "on": True}, "url": "https://h/x.pt"}},
         "5": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "4x.pth"}},
         "6": {"class_type": "LoraLoader", "inputs": {"lora_name": "l.safetensors"}},
+        "7": {"class_type": "Stack", "inputs": {"lora_name_2": "two.pt", "lora_1": {"on": False, "lora": "three.pt"}}},
     }
     expected = [
         *(("sd/a.safetensors", "checkpoints"), ("l.safetensors", "loras"), ("bad-hands", "embeddings")),
-        *(("easy", "embeddings"), ("x.pt", ""), ("4x.pth", "upscale_models")),
+        *(("easy", "embeddings"), ("x.pt", "loras"), ("4x.pth", "upscale_models")),
+        *(("two.pt", "loras"), ("three.pt", "loras")),
     ]
     assert named(document) == expected
     assert named({"prompt": document, "extra": 1}) == expected
@@ -170,12 +179,17 @@ def test_models_of_a_ui_workflow_and_its_subgraphs() -> None:
         "nodes": [
             {"type": "CLIPLoader", "widgets_values": ["t5.safetensors", "sd3"], "properties": {"models": [model]}},
             {"type": "Unknown", "widgets_values": {"a": "b.gguf", "c": "c.sft"}},
-            {"type": "Note", "widgets_values": None},
+            {"type": "Odd", "widgets_values": None},
+            {"type": "MarkdownNote", "widgets_values": ["take note.safetensors"]},
             "odd",
         ],
         "definitions": {"subgraphs": [{"nodes": [{"type": "VAELoader", "widgets_values": ["v.pt"]}]}]},
+        "extra": {"groupNodes": {"g": {"nodes": [{"type": "UnetLoaderGGUF", "widgets_values": ["u.gguf"]}]}}},
     }
-    assert named(document) == [("t5.safetensors", "text_encoders"), ("c.sft", ""), ("v.pt", "vae")]
+    assert named(document) == [
+        *(("t5.safetensors", "text_encoders"), ("b.gguf", ""), ("c.sft", "")),
+        *(("v.pt", "vae"), ("u.gguf", "diffusion_models")),
+    ]
     assert workflow.models_of(document)[0].url == url
 
 

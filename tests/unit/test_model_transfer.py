@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from comfygov.models.crew import Stop
 from comfygov.models.fetch import Fetched, Fetcher, NotFetched
 from comfygov.models.hashing import Memory
 from comfygov.models.meter import Meter
+from comfygov.models.part import Part
 from comfygov.models.store import BlobStore
 from comfygov.models.transfer import Policy
 from comfygov.ports import fs
@@ -375,6 +377,33 @@ def test_a_full_disk_is_said_before_the_download(
         fetch(server.serve("/m", DATA))
     assert caught.value.code is Code.DISK_FULL
     assert len(server.seen) == 1
+
+
+def test_a_disk_that_fills_up_is_given_back(
+    fetch: Fetching, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Part, "write", fill)
+    with pytest.raises(GovError) as caught:
+        fetch(server.serve("/m", DATA, ranges=False, chunked=True))
+    assert caught.value.code is Code.DISK_FULL
+    assert list(fetch.store.partial.iterdir()) == []
+
+
+@pytest.mark.parametrize("mine", [b"my own file", DATA])
+def test_a_file_that_appears_meanwhile_is_not_replaced(fetch: Fetching, server: ModelServer, mine: bytes) -> None:
+    placed = fetch.root / "models" / "checkpoints" / "m.bin"
+
+    def appear(_file: File, _seen: Seen) -> None:
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        placed.write_bytes(mine)
+
+    url = server.serve("/m", DATA, on_request=appear)
+    with nullcontext() if mine == DATA else pytest.raises(GovError, match="another file"):
+        fetch(url)
+    assert [path.read_bytes() for path in placed.parent.iterdir()] == [mine]
 
 
 def test_what_is_in_the_store_needs_no_source(fetch: Fetching, server: ModelServer) -> None:

@@ -8,6 +8,8 @@ from msgspec import Struct
 
 EXTENSIONS = (".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft")
 """What ComfyUI takes for a model (folder_paths.supported_pt_extensions)."""
+MODEL_ENDINGS = (*EXTENSIONS, ".gguf", ".onnx")
+"""With what common packs load besides (ComfyUI-GGUF, preprocessors): data, and no pickles."""
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = tuple(ending for ending in EXTENSIONS if ending not in SAFETENSORS)
 """Formats whose loading can run code (`.bin` and `.pt2` may be harmless; their names do not say so)."""

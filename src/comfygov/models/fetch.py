@@ -63,8 +63,9 @@ class Fetcher:
     command: str
     base: Path
 
-    def fetch(self, entry: ModelEntry, target: Path) -> Fetched:
-        """Bring `entry` into the store and to `target`. Raises NotFetched, GovError."""
+    def fetch(self, entry: ModelEntry, target: Path, *, replace: bool = False) -> Fetched:
+        """Bring `entry` into the store and to `target`. Without `replace` another file that has appeared there
+        meanwhile stays, and is an error. Raises NotFetched, GovError."""
         judged = [sources.parse(text, self.base) for text in entry.sources]
         key = entry.checksum or hashlib.sha256("\n".join(one.location for one in judged).encode()).hexdigest()
         said: list[str] = []
@@ -78,7 +79,7 @@ class Fetcher:
         with self.store.held(key, self.command, waiting):
             found = self._from_store(entry) or self._from_sources(entry, judged, key)
             with fs.explained(target):
-                self.store.place(found.checksum, target)
+                self.store.place(found.checksum, target, replace=replace)
         self.meter.file_done()
         return found
 
@@ -118,6 +119,10 @@ class Fetcher:
                 self._keep(got, part)
         except (Unfit, safetensors.BadHeader):
             part.remove()
+            raise
+        except BaseException:
+            if part.state() is None:
+                part.remove()  # nobody can go on with it, and it may be what has filled the disk
             raise
         else:
             return got

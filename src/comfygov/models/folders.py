@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.model.models import EXTENSIONS, FOLDER_NAMES
+from comfygov.model.models import FOLDER_NAMES, MODEL_ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +64,22 @@ def read_extra_paths(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     return found
 
 
+def files_of_arguments(arguments: Sequence[str]) -> list[str]:
+    """The files that ComfyUI's `--extra-model-paths-config` names: one or more behind it, or one behind `=`."""
+    found: list[str] = []
+    taking = False
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if name == "--extra-model-paths-config":
+            taking = not separator
+            found += [value] if separator else []
+        elif argument.startswith("-"):
+            taking = False
+        elif taking:
+            found.append(argument)
+    return found
+
+
 def _read(path: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
     import yaml
 
@@ -89,10 +105,21 @@ def _section(section: dict[str, object], beside: Path) -> Iterator[tuple[str, tu
 
 
 def model_files(root: Path) -> Iterator[Path]:
-    """Every model file below `root`, sorted; folders that are links are followed, each real folder once."""
-    seen: set[tuple[int, int]] = set()
-    pending = [(root, 0)]
+    """Every model file below `root`, sorted."""
     found = []
+    for folder in folders_below(root):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_model = entry.name.lower().endswith(MODEL_ENDINGS) and not entry.name.startswith(".")
+                if is_model and entry.is_file():
+                    found.append(folder / entry.name)
+    yield from sorted(found)
+
+
+def folders_below(root: Path) -> Iterator[Path]:
+    """`root` and the folders in it; those that are links are followed, each real folder once, hidden ones not."""
+    seen: set[tuple[int, int]] = set()
+    pending = [(root, 0)] if root.is_dir() else []
     while pending:
         folder, depth = pending.pop()
         facts = folder.stat()
@@ -100,11 +127,5 @@ def model_files(root: Path) -> Iterator[Path]:
             continue
         seen.add((facts.st_dev, facts.st_ino))
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append((folder / entry.name, depth + 1))
-                elif entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-                    found.append(folder / entry.name)
-    yield from sorted(found)
+            pending += [(folder / one.name, depth + 1) for one in entries if one.name[0] != "." and one.is_dir()]
+        yield folder

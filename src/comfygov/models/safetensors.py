@@ -7,11 +7,12 @@ Format: 8 bytes little-endian length, JSON header of at most 100 MB, then the te
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from comfygov.model.models import SafetensorsFacts
+from comfygov.model.models import SAFETENSORS, SafetensorsFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,7 @@ class _Tensor(msgspec.Struct, frozen=True):
 def read(path: Path) -> SafetensorsFacts:
     """The facts of a file. Raises BadHeader, and OSError when it cannot be read."""
     with path.open("rb") as file:
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_MAX_HEADER_BYTES, size - 8):
             raise BadHeader("it is no safetensors file, or was cut off: its header does not fit into it")
@@ -70,13 +71,24 @@ def read(path: Path) -> SafetensorsFacts:
     )
 
 
+def problem_of(path: Path) -> str:
+    """Why a file that is called a safetensors file is none; "" when it is, or has another name."""
+    if not path.name.lower().endswith(SAFETENSORS):
+        return ""
+    try:
+        read(path)
+    except (BadHeader, OSError) as problem:
+        return str(problem)
+    return ""
+
+
 def _decode(header: bytes) -> tuple[dict[str, _Tensor], dict[str, str]]:
     try:
         found = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
         metadata = found.pop("__metadata__", None)
         tensors = {name: msgspec.json.decode(raw, type=_Tensor) for name, raw in found.items()}
         texts: dict[str, Any] = msgspec.json.decode(metadata, type=dict[str, Any]) if metadata else {}
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadHeader(f"its safetensors header cannot be read: {error}") from error
     return tensors, {key: value for key, value in texts.items() if isinstance(value, str)}
 

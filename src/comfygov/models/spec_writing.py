@@ -47,7 +47,7 @@ def _write(path: Path, before: str, edited: str | None, document: dict[str, Any]
     elif edited is None or _meaning(path, edited) != document:
         edited = _dump(document)
     with fs.explained(path):
-        fs.write_atomic(path, edited.encode())
+        fs.write_atomic(path.resolve(), edited.encode())  # a link to a file that is kept elsewhere stays one
 
 
 def _meaning(path: Path, text: str) -> object:

@@ -84,8 +84,11 @@ class BlobStore:
         faults.point("blob.stored")
         return path
 
-    def place(self, checksum: str, target: Path) -> None:
-        """Give the blob the name `target`: a hardlink, else shared blocks, else a copy. Replaces what is there."""
+    def place(self, checksum: str, target: Path, *, replace: bool) -> None:
+        """Give the blob the name `target`: a hardlink, else shared blocks, else a copy.
+
+        Without `replace` a file that is there stays; raises `already_exists` when it is another one.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not by the target's name: with ours around it, it could be too long.
         temporary = fs.beside(target.with_name(checksum[:16]), "tmp")
@@ -93,13 +96,27 @@ class BlobStore:
         try:
             self._link(self.path(checksum), temporary)
             faults.point("model.staged")
-            temporary.replace(target)
-        except BaseException:
+            if replace:
+                temporary.replace(target)
+            else:
+                self._take_free_name(temporary, target, checksum)
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
         fs.fsync_directory(target.parent)
         self.memory.remember(target.stat(), checksum)
         faults.point("model.placed")
+
+    def _take_free_name(self, temporary: Path, target: Path, checksum: str) -> None:
+        try:
+            os.link(temporary, target)
+        except FileExistsError as error:
+            if not target.is_file() or sha256_of(target, lambda _count: None) != checksum:
+                message = f"{target} has appeared while the model was fetched, and is another file"
+                raise GovError(Code.ALREADY_EXISTS, message, "gov models verify --overwrite replaces it") from error
+        except OSError as error:
+            if error.errno not in _NO_HARDLINK:
+                raise
+            temporary.replace(target)
 
     def _link(self, blob: Path, temporary: Path) -> None:
         try:

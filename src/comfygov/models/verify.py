@@ -121,4 +121,21 @@ class Look:
         except OSError as error:
             one.problem = f"it cannot be read: {error.strerror}"
             return
+        if not _is_unchanged(one):
+            one.checksum, one.problem = None, "it changed while it was read"
+            return
         self.memory.remember(one.facts, one.checksum)
+
+
+def _is_unchanged(one: Found) -> bool:
+    """False for a file that somebody still writes: half of it must not become a pin."""
+    try:
+        now = os.stat(one.path)  # noqa: PTH116
+    except OSError:
+        return False
+    facts = one.facts
+    return facts is not None and (now.st_ino, now.st_size, now.st_mtime_ns) == (
+        facts.st_ino,
+        facts.st_size,
+        facts.st_mtime_ns,
+    )

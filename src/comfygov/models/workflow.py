@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from comfygov.errors import Code, GovError
-from comfygov.model.models import EXTENSIONS
+from comfygov.model.models import MODEL_ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ _FOLDERS = {
     "clip_name1": "text_encoders", "clip_name2": "text_encoders", "clip_name3": "text_encoders",
     "clip_name4": "text_encoders", "style_model_name": "style_models", "gligen_name": "gligen",
     "hypernetwork_name": "hypernetworks", "photomaker_model_name": "photomaker",
-    "audio_encoder_name": "audio_encoders",
+    "audio_encoder_name": "audio_encoders", "lora": "loras", "embedding_name": "embeddings",
 }  # fmt: skip
 # Where the input's name is not enough, or is not in the file: the class decides.
 _CLASS_FOLDERS = {
@@ -31,9 +31,14 @@ _CLASS_FOLDERS = {
     "CLIPVisionLoader": "clip_vision", "StyleModelLoader": "style_models", "GLIGENLoader": "gligen",
     "HypernetworkLoader": "hypernetworks", "UpscaleModelLoader": "upscale_models", "PhotoMakerLoader": "photomaker",
     "AudioEncoderLoader": "audio_encoders", "ModelPatchLoader": "model_patches",
+    "UnetLoaderGGUF": "diffusion_models", "UnetLoaderGGUFAdvanced": "diffusion_models",
+    "CLIPLoaderGGUF": "text_encoders", "DualCLIPLoaderGGUF": "text_encoders", "TripleCLIPLoaderGGUF": "text_encoders",
+    "QuadrupleCLIPLoaderGGUF": "text_encoders",
 }  # fmt: skip
 _EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]{}<>]+)")
 _MAX_DEPTH = 64
+_NOTES = ("Note", "MarkdownNote")
+"""Words for people: what they name, nothing loads."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def _of_api(document: dict[str, Any]) -> Iterator[Named]:
 def _of_ui(document: dict[str, Any]) -> Iterator[Named]:
     definitions = document.get("definitions")
     subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    for graph in (document, *(subgraphs if isinstance(subgraphs, list) else ())):
-        nodes = graph.get("nodes") if isinstance(graph, dict) else None
+    for graph in (document, *_dicts(subgraphs), *_group_nodes(document)):
+        nodes = graph.get("nodes")
         for node in nodes if isinstance(nodes, list) else ():
             if isinstance(node, dict):
                 yield from _of_ui_node(node)
@@ -85,12 +90,20 @@ def _of_ui(document: dict[str, Any]) -> Iterator[Named]:
         yield from _declared(model, "workflow")
 
 
+def _group_nodes(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What came before subgraphs."""
+    extra = document.get("extra")
+    groups = extra.get("groupNodes") if isinstance(extra, dict) else None
+    return _dicts(list(groups.values())) if isinstance(groups, dict) else []
+
+
 def _of_ui_node(node: dict[str, Any]) -> Iterator[Named]:
     kind = str(node.get("type", ""))
     properties = node.get("properties")
     for model in _dicts(properties.get("models")) if isinstance(properties, dict) else ():
         yield from _declared(model, kind)
-    yield from _of_value(kind, "", node.get("widgets_values"), 0)
+    if kind not in _NOTES:
+        yield from _of_value(kind, "", node.get("widgets_values"), 0)
 
 
 def _declared(model: dict[str, Any], node: str) -> Iterator[Named]:
@@ -120,10 +133,15 @@ def _of_value(node: str, field: str, value: object, depth: int) -> Iterator[Name
 def _of_text(node: str, field: str, text: str) -> Iterator[Named]:
     # Workflows made on Windows have its separators.
     path = text.strip().replace("\\", "/")
-    if path.lower().endswith(EXTENSIONS) and "\n" not in path and "://" not in path:
-        yield Named(path, node, field, _CLASS_FOLDERS.get(node) or _FOLDERS.get(field, ""))
+    if path.lower().endswith(MODEL_ENDINGS) and "\n" not in path and "://" not in path:
+        yield Named(path, node, field, _CLASS_FOLDERS.get(node) or _folder_of(field))
     for name in _EMBEDDING.findall(text):
         yield Named(name.replace("\\", "/").rstrip("."), node, field, "embeddings")
+
+
+def _folder_of(field: str) -> str:
+    """Packs with several inputs of one kind number them: `lora_name_2`, `lora_1`."""
+    return _FOLDERS.get(field) or _FOLDERS.get(re.sub(r"_?\d+$", "", field), "")
 
 
 def _no_workflow() -> GovError:

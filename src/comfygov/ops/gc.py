@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from comfygov.envs.generation import SEAL_FILE
+from comfygov.models import folders as models_folders
 from comfygov.ops import committing, gc_cache, production, unrecorded
 from comfygov.ops.context import changing
 from comfygov.ports import faults, fs, identity
@@ -84,7 +85,7 @@ def _find(context: Context) -> list[tuple[Kind, Path, str]]:
 def _kept_back(context: Context) -> tuple[str, ...]:
     trials = [f"environments: {tx.txid} is on trial and may be about to use one" for tx in _trials(context)]
     others = [f"environments: `gov {work.command}` (pid {work.pid}) is at work" for work in unrecorded.living(context)]
-    return (*trials, *others, *gc_cache.missing_homes())
+    return (*trials, *others, *gc_cache.missing_homes(), *gc_cache.idle_models())
 
 
 def _trials(context: Context) -> list[TxSummary]:
@@ -151,6 +152,7 @@ def _leftovers(context: Context) -> Iterator[Path]:
             pid = fs.leftover_of(path.name)
             if pid is not None and identity.started_at(pid) is None:
                 yield path
+    yield from (path for folder in models_folders.folders_below(home.models) for path in fs.leftovers(folder))
     half_made = re.compile(r"\..+\.comfygov-staging\.disabled")
     yield from (path for path in _entries(home.custom_nodes) if half_made.fullmatch(path.name))
     staging = home.comfyui.with_name(f".{home.comfyui.name}.comfygov-staging")

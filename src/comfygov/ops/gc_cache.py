@@ -68,6 +68,18 @@ def missing_homes() -> list[str]:
     return found
 
 
+def idle_models() -> list[str]:
+    """A line when models of the cache have no other name. They are not this command's to remove: they cost
+    gigabytes to fetch again, perhaps from a source that is gone, and a version may name them."""
+    from comfygov.ops.models_place import collect_garbage
+
+    idle = [item for item in collect_garbage("gov gc", dry_run=True).removed if item.kind == "blob"]
+    if not idle:
+        return []
+    amount = f"{sum(item.bytes for item in idle) / 1e9:.2f} GB"
+    return [f"models: {amount} of the cache are in no models folder ({len(idle)} files; gov models gc removes them)"]
+
+
 def _old(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.models import EXTENSIONS, ModelEntry
+from comfygov.model.models import MODEL_ENDINGS, ModelEntry
 from comfygov.models import sources, spec, spec_writing
 
 if TYPE_CHECKING:
@@ -53,14 +53,17 @@ def add(place: Place, request: AddRequest) -> AddResult:
 
     def work(_: None) -> None:
         entry = _entry(place, request, source, fetcher)
-        done.append((entry, _fetch(place, fetcher, entry)))
+        with place.target_held(entry.target_path):
+            _refuse_existing(place, entry)
+            got = _fetch(place, fetcher, entry)
+            _write_down(place, entry, got)
+        done.append((entry, got))
 
     try:
         crew.run([None], work, 1, place.stop, meter.show)
     finally:
         place.memory.save()
     entry, got = done[0]
-    _write_down(place, entry, got)
     target = place.folders.target(entry.target_path)
     where = (str(target), f"sha256:{got.checksum}", got.size, source.public, str(place.spec_path))
     return AddResult(entry.name, entry.target_path, *where, got.received)
@@ -73,7 +76,7 @@ def _entry(place: Place, request: AddRequest, source: Source, fetcher: Fetcher) 
         name=name, source=text, target_path=f"{request.folder.rstrip('/')}/{name}", checksum=request.checksum
     )
     (entry,) = spec.entries(Path(request.source[:60]), [raw], place.folders.models_dir, place.home)
-    if not name.lower().endswith(EXTENSIONS):
+    if not name.lower().endswith(MODEL_ENDINGS):
         raise GovError(Code.BAD_SOURCE, f"`{name}` has no ending that ComfyUI takes for a model", "give it one: --name")
     if place.is_strict and entry.is_pickled:
         raise GovError(
@@ -81,7 +84,6 @@ def _entry(place: Place, request: AddRequest, source: Source, fetcher: Fetcher) 
             f"`{name}` can run code when it is loaded, and policy.model_formats is strict",
             "take a .safetensors file",
         )
-    _refuse_existing(place, entry)
     return entry
 
 

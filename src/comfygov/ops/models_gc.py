@@ -64,8 +64,14 @@ def _unused(store: BlobStore) -> Iterator[_Found]:
         pid = fs.leftover_of(path.name)
         if pid is not None and identity.started_at(pid) is None:
             yield "leftover", path, "", "a command that was killed left it"
+        elif lock.holder(path.with_suffix(".lock")) is not None:
+            continue
         elif path.suffix == ".lock":
             yield "leftover", path, path.stem, "a command that was killed left it"
+        elif path.suffix == ".json" and not path.with_suffix(".part").exists():
+            yield "leftover", path, path.stem, "the record of a download that is done"
+        elif path.suffix == ".part" and not path.with_suffix(".json").exists():
+            yield "download", path, path.stem, "how far it came is not known: nobody can go on with it"
         elif path.suffix == ".part" and _is_old(path):
             yield "download", path, path.stem, f"nobody went on with it for {PART_DAYS} days"
 

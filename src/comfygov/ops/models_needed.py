@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.errors import Code, GovError
-from comfygov.model.models import EXTENSIONS, FOLDER_NAMES, NeededModel
+from comfygov.model.models import FOLDER_NAMES, MODEL_ENDINGS, NeededModel
 from comfygov.models import workflow
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _judged(place: Place, one: Named, locked: set[str]) -> NeededModel:
 
 def _file_names(one: Named) -> tuple[str, ...]:
     """Embeddings are named without their ending."""
-    if one.folder == "embeddings" and not one.name.lower().endswith(EXTENSIONS):
+    if one.folder == "embeddings" and not one.name.lower().endswith(MODEL_ENDINGS):
         return tuple(f"{one.name}{ending}" for ending in (".safetensors", ".pt", ".bin"))
     return (one.name,)
 

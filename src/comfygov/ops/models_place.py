@@ -12,7 +12,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.config import Policy
 from comfygov.models import spec
 from comfygov.models.crew import Stop
-from comfygov.models.folders import Folders, read_extra_paths
+from comfygov.models.folders import Folders, files_of_arguments, read_extra_paths
 from comfygov.models.hashing import Memory
 from comfygov.models.store import BlobStore
 from comfygov.models.verify import Look
@@ -75,8 +75,15 @@ class Place:
         """Alone with the spec: read it again inside, change it, and nobody's entry is lost."""
         import hashlib
 
-        key = hashlib.sha256(str(self.spec_path).encode()).hexdigest()
+        key = hashlib.sha256(str(self.spec_path.resolve()).encode()).hexdigest()
         return self.store.held(f"spec-{key[:20]}", self.command, self.stop.check)
+
+    def target_held(self, target_path: str) -> AbstractContextManager[None]:
+        """Alone with one place for a model, until it is in the spec too."""
+        import hashlib
+
+        key = hashlib.sha256(str(self.folders.target(target_path)).encode()).hexdigest()
+        return self.store.held(f"target-{key[:20]}", self.command, self.stop.check)
 
     def look(self) -> Look:
         threads = self.jobs or os.cpu_count() or 1
@@ -115,7 +122,8 @@ def _of_home(asked: Asked, command: str, progress: Progress) -> tuple[Folders, P
 
     home = open_home(asked.home, command, progress).home
     models_dir = _absolute(asked.models_dir) if asked.models_dir else home.models
-    extra = read_extra_paths([home.comfyui / "extra_model_paths.yaml"])
+    named = files_of_arguments(home.config.run.extra_args)
+    extra = read_extra_paths([home.comfyui / name for name in ("extra_model_paths.yaml", *named)])
     return Folders(models_dir, (home.comfyui / "models",), extra), home.root.absolute(), home.config.policy
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from comfygov.ops.models_place import Place
 
 DEFAULT_JOBS = 4
-_ONE_FILE = (Code.PERMISSION, Code.TOOL_FAILED, Code.BAD_SOURCE, Code.TIMEOUT)
+_ONE_FILE = (Code.PERMISSION, Code.TOOL_FAILED, Code.BAD_SOURCE, Code.TIMEOUT, Code.ALREADY_EXISTS)
 """Errors of one model; every other one (a full disk, an interrupt) ends the command."""
 _BLOCK_BYTES = 512
 
@@ -138,10 +138,16 @@ class _Work:
         if one.has_wrong_size:
             return "wrong", f"it has {one.facts.st_size} bytes, not {entry.size}"
         if entry.checksum is None:
-            return "unverifiable", "the spec has no checksum for it"
+            return self._unpinned(one)
         if not one.is_right:
             return "wrong", f"it has {_shown(one.checksum)}, the spec says {_shown(entry.checksum)}"
         return "present", ""
+
+    def _unpinned(self, one: Found) -> tuple[Status, str]:
+        from comfygov.models import safetensors
+
+        problem = safetensors.problem_of(one.path)
+        return ("wrong", problem) if problem else ("unverifiable", "the spec has no checksum for it")
 
     def _is_to_fetch(self, state: ModelState) -> bool:
         return state.status == "missing" or (state.status == "wrong" and self.request.overwrite)
@@ -155,6 +161,8 @@ class _Work:
         meter = Meter(self.place.progress, "fetching", len(wanted), sum(entry.size or 0 for entry in entries))
         jobs = self.place.jobs or DEFAULT_JOBS
         fetcher = self.place.fetcher(meter, min(jobs, len(wanted)))
+        for folder in {self.place.folders.target(entry.target_path).parent for entry in entries}:
+            fs.remove_leftovers(folder)
         by_number = dict(zip(wanted, entries, strict=True))
 
         def work(number: int) -> None:
@@ -178,7 +186,7 @@ class _Work:
         from comfygov.models.fetch import NotFetched
 
         try:
-            got = fetcher.fetch(entry, target)
+            got = fetcher.fetch(entry, target, replace=state.status == "wrong")
         except NotFetched as failure:
             why = "no source gave it" if entry.sources else "no source is known for it"
             why = f"{why} (offline)" if self.request.offline else why
@@ -230,23 +238,30 @@ def _bytes_on_disk(path: Path) -> int:
 
 
 def _recorded(place: Place, states: list[ModelState]) -> list[ModelState]:
-    """Write the sums that were found into the spec, for entries that had none."""
+    """Write the sums that were found into the spec, for entries that have none.
+
+    The spec is read again: while models were fetched its entries may have moved, and one may have got a sum.
+    """
     from comfygov.models import spec_writing
 
-    found = {
-        number: (str(state.checksum).removeprefix("sha256:"), state.size or 0)
-        for number, state in enumerate(states)
-        if state.status == "unverifiable" and state.checksum
-    }
-    if not found:
+    sums = {state.target_path: state for state in states if state.status == "unverifiable" and state.checksum}
+    if not sums:
         return states
     with place.spec_held():
-        spec_writing.record(place.spec_path, found)
+        entries = place.entries()
+        found = {
+            number: (str(sums[entry.target_path].checksum).removeprefix("sha256:"), sums[entry.target_path].size or 0)
+            for number, entry in enumerate(entries)
+            if entry.checksum is None and entry.target_path in sums
+        }
+        if found:
+            spec_writing.record(place.spec_path, found)
+    recorded = {entries[number].target_path for number in found}
     return [
         msgspec.structs.replace(state, status="recorded", problem="", expected=state.checksum)
-        if number in found
+        if state.target_path in recorded
         else state
-        for number, state in enumerate(states)
+        for state in states
     ]
 
 

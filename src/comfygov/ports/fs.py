@@ -57,6 +57,25 @@ def leftover_of(name: str) -> int | None:
     return int(match["pid"]) if match else None
 
 
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Files below `folder` that commands left under way and that are dead now."""
+    from comfygov.ports import identity
+
+    for path in folder.iterdir() if folder.is_dir() else ():
+        pid = leftover_of(path.name)
+        if pid is not None and identity.started_at(pid) is None:
+            yield path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """A model half copied is worth gigabytes; what cannot be removed stays."""
+    try:
+        for path in leftovers(folder):
+            path.unlink()
+    except OSError:
+        return
+
+
 def create_atomic(path: Path, data: bytes) -> bool:
     """Write a file that is not there yet; False when it is. Nobody ever sees it without its content, but where
     there are no hardlinks."""
