@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import random
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from comfygov.models.fetch import Fetched, Fetcher, NotFetched
 from comfygov.models.hashing import Memory
 from comfygov.models.meter import Meter
 from comfygov.models.part import Part
-from comfygov.models.store import BlobStore
+from comfygov.models.store import BlobStore, clone_or_copy
 from comfygov.models.transfer import Policy
 from comfygov.ports import fs
 from comfygov.ports.http import Http, Limits
@@ -490,3 +492,63 @@ def test_an_interrupt_does_not_wait_for_a_server(fetch: Fetching, head: bytes, t
         with pytest.raises((GovError, NotFetched)):
             fetch(url)
         assert time.monotonic() - began < 30
+
+
+# -- other file systems -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=shared) as name:
+        yield Path(name)
+
+
+def test_a_models_folder_on_another_file_system_gets_a_copy(
+    fetch: Fetching, server: ModelServer, elsewhere: Path
+) -> None:
+    (fetch.root / "models").symlink_to(elsewhere)
+    fetch(server.serve("/m", DATA), checksum=sum_of(DATA))
+    placed = elsewhere / "checkpoints" / "m.bin"
+    assert placed.read_bytes() == DATA
+    assert placed.stat().st_nlink == 1
+    placed.write_bytes(b"mine now")
+    assert fetch.store.path(sum_of(DATA)).read_bytes() == DATA
+    with pytest.raises(GovError, match="another file"):
+        fetch(checksum=sum_of(DATA))
+    assert [path.read_bytes() for path in placed.parent.iterdir()] == [b"mine now"]
+
+
+def test_a_copy_is_refused_before_it_fills_the_disk_and_stops_when_told(
+    fetch: Fetching, server: ModelServer, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(server.serve("/m", DATA), checksum=sum_of(DATA))
+    blobs = fetch.store
+
+    def interrupted(_count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        blobs.place(sum_of(DATA), elsewhere / "m.bin", interrupted, replace=False)
+    monkeypatch.setattr(fs, "free_bytes", lambda _path: 1000)
+    with pytest.raises(GovError) as caught:
+        blobs.place(sum_of(DATA), elsewhere / "m.bin", lambda _count: None, replace=False)
+    assert caught.value.code is Code.DISK_FULL
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.skipif("COMFYGOV_TEST_REFLINK" not in os.environ, reason="COMFYGOV_TEST_REFLINK names no folder")
+def test_blocks_are_shared_where_the_file_system_can() -> None:
+    """COMFYGOV_TEST_REFLINK: a folder on btrfs, or on xfs with reflink."""
+    with tempfile.TemporaryDirectory(dir=os.environ["COMFYGOV_TEST_REFLINK"]) as name:
+        blob = Path(name) / "blob"
+        blob.write_bytes(DATA * 8)
+        fs.flush_file_system(blob)
+        free = fs.free_bytes(blob)
+        clone_or_copy(blob, Path(name) / "clone", lambda _count: pytest.fail("it was copied"))
+        fs.flush_file_system(blob)
+        assert free - fs.free_bytes(blob) < len(DATA)
+        assert (Path(name) / "clone").read_bytes() == DATA * 8

@@ -79,7 +79,7 @@ class Fetcher:
         with self.store.held(key, self.command, waiting):
             found = self._from_store(entry) or self._from_sources(entry, judged, key)
             with fs.explained(target):
-                self.store.place(found.checksum, target, replace=replace)
+                self.store.place(found.checksum, target, self._looked, replace=replace)
         self.meter.file_done()
         return found
 

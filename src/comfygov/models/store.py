@@ -6,7 +6,8 @@ import errno
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -33,6 +34,7 @@ class BlobStore:
 
     root: Path
     memory: Memory
+    _copying: Lock = field(default_factory=Lock)
 
     @property
     def blobs(self) -> Path:
@@ -84,33 +86,34 @@ class BlobStore:
         faults.point("blob.stored")
         return path
 
-    def place(self, checksum: str, target: Path, *, replace: bool) -> None:
+    def place(self, checksum: str, target: Path, seen: Callable[[int], None], *, replace: bool) -> None:
         """Give the blob the name `target`: a hardlink, else shared blocks, else a copy.
 
-        Without `replace` a file that is there stays; raises `already_exists` when it is another one.
+        Without `replace` a file that is there stays; raises `already_exists` when it is another one. `seen` is told
+        each block's bytes of a copy, and may raise to stop.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not by the target's name: with ours around it, it could be too long.
         temporary = fs.beside(target.with_name(checksum[:16]), "tmp")
         temporary.unlink(missing_ok=True)
         try:
-            self._link(self.path(checksum), temporary)
+            self._link(self.path(checksum), temporary, seen)
             faults.point("model.staged")
             if replace:
                 temporary.replace(target)
             else:
-                self._take_free_name(temporary, target, checksum)
+                self._take_free_name(temporary, target, checksum, seen)
         finally:
             temporary.unlink(missing_ok=True)
         fs.fsync_directory(target.parent)
         self.memory.remember(target.stat(), checksum)
         faults.point("model.placed")
 
-    def _take_free_name(self, temporary: Path, target: Path, checksum: str) -> None:
+    def _take_free_name(self, temporary: Path, target: Path, checksum: str, seen: Callable[[int], None]) -> None:
         try:
             os.link(temporary, target)
         except FileExistsError as error:
-            if not target.is_file() or sha256_of(target, lambda _count: None) != checksum:
+            if not target.is_file() or sha256_of(target, seen) != checksum:
                 message = f"{target} has appeared while the model was fetched, and is another file"
                 raise GovError(Code.ALREADY_EXISTS, message, "gov models verify --overwrite replaces it") from error
         except OSError as error:
@@ -118,13 +121,14 @@ class BlobStore:
                 raise
             temporary.replace(target)
 
-    def _link(self, blob: Path, temporary: Path) -> None:
+    def _link(self, blob: Path, temporary: Path, seen: Callable[[int], None]) -> None:
         try:
             os.link(blob, temporary)
         except OSError as error:
             if error.errno not in _NO_HARDLINK:
                 raise
-            _clone_or_copy(blob, temporary)
+            with self._copying:  # one by one: what is free is what the next one may have
+                clone_or_copy(blob, temporary, seen)
 
     def all_blobs(self) -> Iterator[Path]:
         if self.blobs.is_dir():
@@ -132,7 +136,8 @@ class BlobStore:
                 yield from sorted(folder.iterdir())
 
 
-def _clone_or_copy(blob: Path, target: Path) -> None:
+def clone_or_copy(blob: Path, target: Path, seen: Callable[[int], None]) -> None:
+    """On another file system, or where there are no hardlinks. Raises `disk_full` before the first byte."""
     facts = blob.stat()
     with blob.open("rb", buffering=0) as source, target.open("xb", buffering=0) as copy:
         if not _clone(source.fileno(), copy.fileno()):
@@ -140,6 +145,7 @@ def _clone_or_copy(blob: Path, target: Path) -> None:
             buffer = memoryview(bytearray(BLOCK_BYTES))
             while count := source.readinto(buffer):
                 _write_all(copy.fileno(), buffer[:count])
+                seen(count)
         os.fsync(copy.fileno())
     os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 

@@ -77,7 +77,7 @@ def idle_models() -> list[str]:
     if not idle:
         return []
     amount = f"{sum(item.bytes for item in idle) / 1e9:.2f} GB"
-    return [f"models: {amount} of the cache are in no models folder ({len(idle)} files; gov models gc removes them)"]
+    return [f"models: {amount} of the cache are in no models folder on its disk ({len(idle)} files: gov models gc)"]
 
 
 def _old(directory: Path) -> list[Path]:

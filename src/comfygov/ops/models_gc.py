@@ -38,7 +38,8 @@ class ModelsGcResult(msgspec.Struct, frozen=True):
 
 
 def collect(store: BlobStore, command: str, *, dry_run: bool) -> ModelsGcResult:
-    """A blob with another name is some home's model: it stays, and taking it would free nothing.
+    """A blob with another name is some home's model: it stays, and taking it would free nothing. A models folder on
+    another file system has a copy of its own and needs none.
 
     Whatever a running command holds stays too.
     """
@@ -59,7 +60,7 @@ _Found = tuple[Literal["blob", "download", "leftover"], "Path", str, str]
 def _unused(store: BlobStore) -> Iterator[_Found]:
     for path in store.all_blobs():
         if path.stat().st_nlink == 1:
-            yield "blob", path, path.name, "no models folder has it"
+            yield "blob", path, path.name, "no models folder on its disk has it"
     for path in sorted(store.partial.iterdir()) if store.partial.is_dir() else []:
         pid = fs.leftover_of(path.name)
         if pid is not None and identity.started_at(pid) is None:
