@@ -103,9 +103,7 @@ def test_codes_of_production(governed: Governed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         assert raised(governed, "run", "--", "--port", port) == "port_taken"
-    assert raised(governed, "run", "--detach", "--", "--no-such-option") == "not_ready"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    assert raised(governed, "run", "--detach", "--", "--port", port, "--no-such-option") == "not_ready"
     governed.gov("run", "--detach", "--", "--port", port).ok()
     try:
         assert raised(governed, "run", "--detach", "--", "--port", port) == "running"
