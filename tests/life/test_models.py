@@ -228,7 +228,7 @@ def test_two_processes_share_one_download(bare: Governed, server: ModelServer) -
     said = [child.communicate(timeout=60) for child in children]
     assert [child.returncode for child in children] == [0, 0, 0], said
     assert server.sent == len(DATA)
-    assert "another command fetches it" in "".join(stderr for _, stderr in said)
+    assert "being fetched already" in "".join(stderr for _, stderr in said)
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(models: Models, server: ModelServer) -> None:
@@ -241,6 +241,17 @@ def test_a_folder_that_cannot_be_written_is_one_models_problem(models: Models, s
     (models.folder / "checkpoints").write_text("a file where a folder should be")
     models.want(entry(server.serve("/m", SMALL), SMALL), entry(server.serve("/s", SMALL), SMALL, "vae/s.pt"))
     assert models.statuses() == ["wrong", "fetched"]
+
+
+def test_a_folder_in_a_models_place_and_a_size_that_is_not_true(models: Models, server: ModelServer) -> None:
+    (models.folder / "vae" / "s.pt").mkdir(parents=True)
+    url = server.serve("/s", SMALL)
+    models.want(entry(url, SMALL, "vae/s.pt"), entry(url, SMALL, "vae/t.pt", size=3), entry(url, SMALL, "vae/u.pt"))
+    ran = models.gov("verify", "--overwrite").failed(3, "a folder is in its place", f"it has {len(SMALL)} bytes, not 3")
+    assert "--overwrite" not in ran.stderr
+    assert not (models.folder / "vae" / "t.pt").exists()
+    (models.folder / "vae" / "t.pt").write_bytes(SMALL)
+    models.gov("verify", "--overwrite").failed(3, "the right checksum: correct the spec")
 
 
 @pytest.mark.parametrize("target", ["../out.pt", "/tmp/out.pt", "$COMFY_HOME/../x.pt"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from comfygov.cli.render import output
 from comfygov.model.models import ModelEntry, ModelState
 from comfygov.models.crew import Stop
 from comfygov.models.folders import Folders
@@ -92,3 +93,14 @@ def test_what_a_killed_command_left_is_swept_and_nothing_else(tmp_path: Path) ->
     fs.remove_leftovers(tmp_path)
     fs.remove_leftovers(tmp_path / "none")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_what_is_said_takes_the_place_of_the_progress_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = output.TerminalProgress(live=True)
+    progress.update("1 of 2")
+    progress.update("2 of 2")
+    output.emit_lines(["done"])
+    output.say("error: x")
+    said = capsys.readouterr()
+    assert said.out == "done\n"
+    assert said.err == "\r  1 of 2\x1b[K\r  2 of 2\x1b[K\r\x1b[Kerror: x\n"

@@ -133,6 +133,21 @@ def test_no_two_entries_are_one_file_on_any_system(tmp_path: Path, refused: Refu
         assert "one file" in caught.value.message
 
 
+def test_an_entry_is_neither_a_folder_of_another_nor_the_spec(tmp_path: Path, refused: Refused) -> None:
+    with refused(Code.BAD_CONFIG) as caught:
+        read(tmp_path, json.dumps({"models": [{"target_path": "A/b.pt/c/d.pt"}, {"target_path": "a/B.pt"}]}))
+    assert "which is a file" in caught.value.message
+    (tmp_path / "models").mkdir()
+    with refused(Code.BAD_CONFIG) as caught:
+        read(tmp_path, '{"models": [{"target_path": "spec.yml"}]}', "models/spec.yml")
+    assert "itself" in caught.value.message
+
+
+def test_a_spec_that_is_a_folder_is_said(tmp_path: Path, refused: Refused) -> None:
+    with refused(Code.BAD_CONFIG):
+        spec.read(tmp_path, tmp_path / "models", None)
+
+
 BLOCK = """\
 # my models
 models:

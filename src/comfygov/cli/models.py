@@ -33,7 +33,7 @@ def verify(options: Options, *, overwrite: bool, record: bool, offline: bool, **
 
     result = compare(open_at(options, **where), VerifyRequest(overwrite, offline, record))
     lines = verify_lines(result, verbose=options.verbose)
-    return judged(options, result, lines, result.bad, problem_of(result))
+    return judged(options, result, lines, result.bad, problem_of(result, overwrite=overwrite))
 
 
 @models.command()

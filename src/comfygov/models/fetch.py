@@ -74,7 +74,7 @@ class Fetcher:
             self.stop.check()
             if not said:
                 said.append("")
-                self.progress.note(f"{entry.name}: another command fetches it; waiting for that")
+                self.progress.note(f"{entry.name}: the same file is being fetched already; waiting for that")
 
         with self.store.held(key, self.command, waiting):
             found = self._from_store(entry) or self._from_sources(entry, judged, key)
@@ -87,6 +87,8 @@ class Fetcher:
         if entry.checksum is None or not self.store.has(entry.checksum, self._looked):
             return None
         size = self.store.path(entry.checksum).stat().st_size
+        if entry.size not in (None, size):
+            raise NotFetched((f"the cache: it has {size} bytes, not {entry.size}",), network=False)
         self.meter.add(size)
         return Fetched(entry.checksum, size)
 

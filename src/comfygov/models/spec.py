@@ -54,6 +54,8 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         hint = "write one, or `gov models scan` makes one of the files that are there"
         raise GovError(Code.NOT_FOUND, f"there is no model spec {path}", hint) from error
+    except OSError as error:
+        raise GovError(Code.BAD_CONFIG, f"{path} cannot be read: {error.strerror}", "name a file") from error
     except UnicodeDecodeError as error:
         raise GovError(Code.BAD_CONFIG, f"{path} is not UTF-8: {error.reason}", "save it as UTF-8") from error
 
@@ -91,6 +93,10 @@ def entries(path: Path, raw: Sequence[RawEntry], models_dir: Path, home: Path | 
     found: dict[str, ModelEntry] = {}
     for number, one in enumerate(raw):
         entry = _entry(f"{path}: models[{number}]", one, path.parent, models_dir, home)
+        if models_dir / entry.target_path == path:
+            raise GovError(
+                Code.BAD_CONFIG, f"{path}: models[{number}] is the spec itself", "give it another target_path"
+            )
         key = folded(entry.target_path)
         if key in found:
             other = found[key]
@@ -101,6 +107,11 @@ def entries(path: Path, raw: Sequence[RawEntry], models_dir: Path, home: Path | 
                 "remove one, or give it another target_path",
             )
         found[key] = entry
+    for key, entry in found.items():
+        above = next((found[str(one)] for one in PurePosixPath(key).parents if str(one) in found), None)
+        if above is not None:
+            message = f"{path}: `{entry.target_path}` is inside of `{above.target_path}`, which is a file"
+            raise GovError(Code.BAD_CONFIG, message, "give one of them another target_path")
     return tuple(found.values())
 
 

@@ -92,6 +92,8 @@ class BlobStore:
         Without `replace` a file that is there stays; raises `already_exists` when it is another one. `seen` is told
         each block's bytes of a copy, and may raise to stop.
         """
+        if target.is_dir() and not target.is_symlink():
+            raise GovError(Code.ALREADY_EXISTS, f"a folder is in its place ({target})", "move it away")
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not by the target's name: with ours around it, it could be too long.
         temporary = fs.beside(target.with_name(checksum[:16]), "tmp")

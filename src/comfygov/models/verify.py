@@ -37,8 +37,12 @@ class Found:
         return self.facts is not None and self.entry.size not in (None, self.facts.st_size)
 
     @property
+    def has_right_sum(self) -> bool:
+        return self.checksum is not None and self.checksum == self.entry.checksum
+
+    @property
     def is_right(self) -> bool:
-        return self.checksum is not None and self.checksum == self.entry.checksum and not self.has_wrong_size
+        return self.has_right_sum and not self.has_wrong_size
 
 
 @dataclass

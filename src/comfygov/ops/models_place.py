@@ -112,6 +112,8 @@ def open_place(asked: Asked, command: str, progress: Progress) -> Place:
         home, policy = None, Policy()
     else:
         folders, home, policy = _of_home(asked, command, progress)
+    if folders.models_dir.exists() and not folders.models_dir.is_dir():
+        raise GovError(Code.NOT_FOUND, f"{folders.models_dir} is no folder", "name the models folder: --models-dir")
     named = asked.spec or asked.lock
     path = _absolute(named) if named else folders.models_dir / SPEC_NAME
     return Place(folders, path, bool(asked.lock), home, policy, command, progress, asked.jobs)

@@ -28,6 +28,7 @@ DEFAULT_JOBS = 4
 _ONE_FILE = (Code.PERMISSION, Code.TOOL_FAILED, Code.BAD_SOURCE, Code.TIMEOUT, Code.ALREADY_EXISTS)
 """Errors of one model; every other one (a full disk, an interrupt) ends the command."""
 _BLOCK_BYTES = 512
+_NO_SOURCE = "no source"
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def verify(place: Place, request: VerifyRequest) -> VerifyResult:
     )
 
 
-def problem_of(result: VerifyResult) -> GovError | None:
-    """None when everything is right; else `network` when nothing but the network is to blame, else `drift`."""
+def problem_of(result: VerifyResult, *, overwrite: bool = False) -> GovError | None:
+    """None when everything is right; else `network` when nothing but the network is to blame, else `drift`.
+    `overwrite`: what is wrong was to be mended, and could not be."""
     bad = result.bad
     if not bad:
         return None
@@ -90,10 +92,14 @@ def problem_of(result: VerifyResult) -> GovError | None:
     if by_status == {"missing"} and all(state.network for state in bad):
         return GovError(Code.NETWORK, message, "run it again: what has arrived is kept")
     hints = {
-        "wrong": "gov models verify --overwrite fetches what the spec says",
+        "wrong": "do what the lines above say"
+        if overwrite
+        else "gov models verify --overwrite fetches what the spec says",
         "refused": "take another format, or set [policy] model_formats",
         "unverifiable": "gov models verify --record writes the sums into the spec",
-        "missing": "give the entry a source that has it, or put the file there",
+        "missing": "give the entry a source that has it, or put the file there"
+        if all(_NO_SOURCE in state.problem for state in bad if state.status == "missing")
+        else "do what the lines above say",
     }
     return GovError(Code.DRIFT, message, next(hints[status] for status in hints if status in by_status))
 
@@ -136,7 +142,8 @@ class _Work:
         if one.facts is None:
             return "missing", "it is not there"
         if one.has_wrong_size:
-            return "wrong", f"it has {one.facts.st_size} bytes, not {entry.size}"
+            has = f"it has {one.facts.st_size} bytes, not {entry.size}"
+            return "wrong", f"{has}, and the right checksum: correct the spec" if one.has_right_sum else has
         if entry.checksum is None:
             return self._unpinned(one)
         if not one.is_right:
@@ -150,7 +157,9 @@ class _Work:
         return ("wrong", problem) if problem else ("unverifiable", "the spec has no checksum for it")
 
     def _is_to_fetch(self, state: ModelState) -> bool:
-        return state.status == "missing" or (state.status == "wrong" and self.request.overwrite)
+        is_right_but_for_its_size = state.checksum is not None and state.checksum == state.expected
+        is_to_mend = state.status == "wrong" and self.request.overwrite and not is_right_but_for_its_size
+        return state.status == "missing" or is_to_mend
 
     def _fetch(self, found: Sequence[Found], states: list[ModelState], wanted: list[int]) -> None:
         from comfygov.models import crew
@@ -188,7 +197,7 @@ class _Work:
         try:
             got = fetcher.fetch(entry, target, replace=state.status == "wrong")
         except NotFetched as failure:
-            why = "no source gave it" if entry.sources else "no source is known for it"
+            why = f"{_NO_SOURCE} gave it" if entry.sources else f"{_NO_SOURCE} is known for it"
             why = f"{why} (offline)" if self.request.offline else why
             problem = why if state.status == "missing" else f"{state.problem}; {why}"
             return msgspec.structs.replace(

@@ -26,6 +26,12 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
+class _Screen:
+    """Whether the line of an update stands on the terminal: whatever is said next takes its place."""
+
+    has_update = False
+
+
 def emit_lines(lines: Iterable[str]) -> None:
     """Print data for a person."""
     _write(printable(line) for line in lines)
@@ -35,6 +41,7 @@ def _write(lines: Iterable[str]) -> None:
     """Raises GovError when standard output takes nothing: what was done is done, and not told."""
     if sys.stdout is None:
         raise GovError(Code.TOOL_FAILED, "standard output is closed; the command itself is done", "gov status")
+    _close_update()
     try:
         for line in lines:
             print(line)
@@ -99,6 +106,17 @@ def emit_error(error: GovError) -> None:
 
 def say(text: str, *, end: str = "\n") -> None:
     """A line that is not data."""
+    _close_update()
+    _put(text, end)
+
+
+def _close_update() -> None:
+    if _Screen.has_update:
+        _Screen.has_update = False
+        _put(f"\r{_CLEAR_TO_END}", "")
+
+
+def _put(text: str, end: str) -> None:
     if sys.stderr is None:
         return
     try:
@@ -114,7 +132,6 @@ class TerminalProgress:
         self._quiet = quiet
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
         self._updated = time.monotonic()
-        self._open_line = False
 
     def begin(self, stage: str) -> None:
         if self._live and not self._quiet:
@@ -124,29 +141,21 @@ class TerminalProgress:
         if self._quiet:
             return
         start = f"\r{_CLEAR_TO_END}" if self._live else ""
-        self._open_line = False
         say(f"{start}  {stage}: {'done' if ok else 'failed'} in {seconds:.1f} s")
 
     def note(self, line: str) -> None:
         if not self._quiet:
-            self._close_update()
             say(f"  {printable(line)}")
 
     def warn(self, line: str) -> None:
-        self._close_update()
         say(f"warning: {printable(line)}")
 
     def update(self, line: str) -> None:
         if self._quiet:
             return
         if self._live:
-            say(f"\r  {printable(line)}{_CLEAR_TO_END}", end="")
-            self._open_line = True
+            _put(f"\r  {printable(line)}{_CLEAR_TO_END}", "")
+            _Screen.has_update = True
         elif time.monotonic() - self._updated >= _PLAIN_UPDATE_SECONDS:
             self._updated = time.monotonic()
             say(f"  {printable(line)}")
-
-    def _close_update(self) -> None:
-        if self._open_line:
-            self._open_line = False
-            say(f"\r{_CLEAR_TO_END}", end="")
