@@ -34,12 +34,16 @@ def test_an_existing_install_is_not_changed(bare: Governed, tmp_path: Path) -> N
     tree = existing(bare, tmp_path)
     assert git(tree, "status", "--porcelain") == ""
     assert git(tree, "symbolic-ref", "HEAD") == "refs/heads/main"
-    assert bare.json("node", "list")["unmanaged"] == ["already-here"]
+    (pack,) = bare.json("node", "list")["plugins"]
+    assert (pack["id"], pack["promoted"], pack["enabled"]) == ("already-here", False, False), (
+        "nobody knows its packages"
+    )
     assert not (bare.home / "ComfyUI").exists()
     port = free_port()
     bare.gov("run", "--detach", "--", "--port", str(port)).ok()
     assert "already_here" not in ComfyApi("127.0.0.1", port).object_info()
     bare.gov("stop").ok()
+    bare.gov("tx", "run", "already-here").ok()
 
 
 def test_a_trial_sees_the_models_of_both_places(bare: Governed, tmp_path: Path) -> None:

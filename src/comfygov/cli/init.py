@@ -9,11 +9,13 @@ from comfygov.cli.entry import Options, command_line, common, progress, show, ti
 
 @click.command()
 @click.option("--path", metavar="DIR", help="Where the home shall be (default: --home, $COMFY_HOME, ./comfy).")
-@click.option("--comfyui-dir", metavar="DIR", help="Govern this existing ComfyUI instead of cloning one.")
+@click.option("--comfyui-dir", metavar="DIR", help="Govern this existing install as it is, instead of cloning.")
 @click.option("--repo", metavar="URL", help="Clone ComfyUI from here (default: the official repository).")
 @click.option("--ref", help="Branch, tag or commit of ComfyUI.")
 @click.option("--python", metavar="PY", help="Python to build on: a path, or a version such as 3.12.")
-@click.option("--venv", metavar="PATH", help="Where the link to the production environment shall be.")
+@click.option(
+    "--venv", metavar="PATH", help="Where the environment's link shall be; with --comfyui-dir, the one to adopt."
+)
 @click.option("--install-torch", metavar="BUILD", help="auto, cpu, skip, cuNNN or rocmN.N (default: skip).")
 @click.option("--find-links", multiple=True, metavar="DIR", help="A directory of wheels for the resolver.")
 @click.option("--index-url", metavar="URL", help="The package index (`none`: only --find-links).")
@@ -60,4 +62,4 @@ def init(
         timeout_seconds=timeout,
     )
     result = initialise(request, command_line(), progress(options))
-    show(options, result, init_lines(result))
+    show(options, result, init_lines(result), findings=result.findings)

@@ -154,16 +154,17 @@ def named_files(environment: Path) -> Iterator[str]:
             text = Path(path, "RECORD").read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        yield from (row[0] for row in _all_rows(text))
+        yield from (row[0] for row in all_rows(text))
 
 
 def _rows(record: str) -> Iterator[tuple[str, str, str]]:
     """Rows that name a digest; others (RECORD itself, bytecode) may change."""
     # Some wheels list bytecode; ours replaces it.
-    return (row for row in _all_rows(record) if row[1] and not row[0].endswith(".pyc"))
+    return (row for row in all_rows(record) if row[1] and not row[0].endswith(".pyc"))
 
 
-def _all_rows(record: str) -> Iterator[tuple[str, str, str]]:
+def all_rows(record: str) -> Iterator[tuple[str, str, str]]:
+    """(path, digest, size) of each line of a RECORD, relative to site-packages."""
     if '"' in record:
         import csv
 

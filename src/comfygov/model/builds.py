@@ -11,7 +11,10 @@ BUILD_RULE = "cpu, cuNNN, rocmN.N or default"
 PLATFORM_RULE = "for example linux-x86_64, linux-aarch64, darwin-arm64 or win32-AMD64"
 _PYTORCH_BUILD = re.compile(r"cpu|cu[0-9]{3}|rocm[0-9]+\.[0-9]+")
 _PLATFORM = re.compile(r"(linux|darwin|win32)-([A-Za-z0-9_]{1,20})")
-_MARKER = re.compile(r"sys_platform == '([a-z0-9]+)' and platform_machine == '([A-Za-z0-9_]+)'")
+_FLOOR = re.compile(r"python_full_version >= '([0-9.]+)'")
+_MARKER = re.compile(
+    rf"sys_platform == '([a-z0-9]+)' and platform_machine == '([A-Za-z0-9_]+)'(?: and {_FLOOR.pattern})?"
+)
 
 
 def is_pytorch_build(text: str) -> bool:
@@ -39,9 +42,16 @@ def platform_of(marker: str) -> str:
     return f"{match[1]}-{match[2]}" if match else ""
 
 
-def markers(platforms: tuple[str, ...]) -> tuple[str, ...]:
-    """In one order, whoever asks: the order is part of a lock's bytes."""
-    return tuple(marker_of(platform) for platform in sorted(set(platforms)))
+def markers(platforms: tuple[str, ...], oldest_python: str = "") -> tuple[str, ...]:
+    """In one order, whoever asks: the order is part of a lock's bytes. `oldest_python` (3.11.5) is for packages that
+    older patch releases do not take."""
+    floor = f" and python_full_version >= '{oldest_python}'" if oldest_python else ""
+    return tuple(marker_of(platform) + floor for platform in sorted(set(platforms)))
+
+
+def floor_of(environments: tuple[str, ...]) -> str:
+    """The `oldest_python` that markers were made with."""
+    return next(iter(_FLOOR.findall(" ".join(environments))), "")
 
 
 def several(wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,6 +19,11 @@ def is_node_id(text: str) -> bool:
     return not text.lower().endswith(_RESERVED_SUFFIXES)
 
 
+def is_file_id(text: str) -> bool:
+    """True for the name of a single file that is a pack of its own."""
+    return text.endswith(".py") and is_node_id(text.removesuffix(".py"))
+
+
 def canonical(name: str) -> str:
     """The form in which package and group names are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

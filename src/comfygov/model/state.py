@@ -34,7 +34,8 @@ class Plugin(Stored, frozen=True):
     """One custom node pack of the registry.
 
     `promoted` says that the pack went through a trial and a promote, so that its group is part of the
-    lock; only then can it be enabled. `source` never holds credentials.
+    lock; only then can it be enabled. `source` never holds credentials. `place` is where below custom_nodes
+    a pack lies that its user had switched off (`ID.disabled`, `.disabled/ID@VERSION`); empty when it is `id`.
     """
 
     id: str
@@ -47,6 +48,12 @@ class Plugin(Stored, frozen=True):
     enabled: bool = False
     promoted: bool = False
     added_at: str = ""
+    place: str = ""
+
+    @property
+    def entry(self) -> str:
+        """Where it lies below custom_nodes."""
+        return self.place or self.id
 
 
 class Registry(Stored, frozen=True):

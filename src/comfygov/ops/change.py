@@ -45,7 +45,7 @@ class PackOnTrial:
     def tried(self) -> Plugin:
         """The pack as promote would register it."""
         lines = tuple(self.declared.requirements)
-        return msgspec.structs.replace(self.plugin, managed_deps=lines, enabled=True, promoted=True)
+        return msgspec.structs.replace(self.plugin, managed_deps=lines, enabled=True, promoted=True, place="")
 
 
 @dataclass(frozen=True)

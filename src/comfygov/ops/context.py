@@ -79,7 +79,7 @@ class Context:
     def git(self) -> Git:
         from comfygov.ports.git import Git
 
-        return Git(lambda: cache_root() / "git")
+        return Git(lambda: cache_root() / "git", self.home.state / "code")
 
     @cached_property
     def uv(self) -> Uv:

@@ -10,9 +10,17 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Head, Registry
-from comfygov.ops import claims, committing, locking, recovering, sync, trying
+from comfygov.model.version import WHEELS
+from comfygov.ops import adoption, claims, committing, locking, recovering, sync, trying
+from comfygov.ops.adopting import Adopted, AdoptionFinding
 from comfygov.ops.context import Context, changing, open_home, work_directory
-from comfygov.ops.init_settings import InitRequest, as_of_time, refuse_late_changes, wanted_settings
+from comfygov.ops.init_settings import (
+    InitRequest,
+    adopted_environment,
+    as_of_time,
+    refuse_late_changes,
+    wanted_settings,
+)
 from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import parse_source
 from comfygov.ports.progress import Stages
@@ -28,10 +36,12 @@ if TYPE_CHECKING:
 
 OFFICIAL_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI.git"
 _INIT_WORK = "init"
+_FIRST_FILES = frozenset({"state", "config.toml", WHEELS})
 
 
 class InitResult(msgspec.Struct, frozen=True):
-    """`created` is False when the home was there already and was checked and repaired."""
+    """`created` is False when the home was there already and was checked and repaired. `adopted` are the packs of an
+    existing install that are registered, `findings` what of it was not taken, or not as one would think."""
 
     home: str
     created: bool
@@ -43,6 +53,8 @@ class InitResult(msgspec.Struct, frozen=True):
     unmanaged: tuple[str, ...]
     repaired: tuple[str, ...]
     stage_seconds: dict[str, float]
+    adopted: tuple[str, ...] = ()
+    findings: tuple[AdoptionFinding, ...] = ()
 
 
 def initialise(request: InitRequest, command_line: str, progress: Progress) -> InitResult:
@@ -76,7 +88,11 @@ def _take_back(root: Path, before: _Before) -> None:
     """An init that failed before it had any code leaves nothing: not even settings that would rule the next."""
     config, state = root / "config.toml", root / "state"
     there = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
-    if not there <= {"config.toml", "state"} or (state / "head.json").exists() or (state / "audit.jsonl").exists():
+    if (
+        not there <= {"config.toml", "state", WHEELS}
+        or (state / "head.json").exists()
+        or (state / "audit.jsonl").exists()
+    ):
         return
     try:
         if before.config is None:
@@ -85,6 +101,7 @@ def _take_back(root: Path, before: _Before) -> None:
             fs.write_if_changed(config, before.config)
         if not before.state:
             fs.remove_tree(state)
+            fs.remove_tree(root / WHEELS)
         if not before.root:
             root.rmdir()
     except OSError:
@@ -142,9 +159,8 @@ def _refuse_comfyui(root: Path, request: InitRequest) -> None:
 def _refuse_foreign(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise GovError(Code.USAGE, f"{root} is not a directory", "name another with --path")
-    ours = {"state", "config.toml"}
     there = [entry.name for entry in root.iterdir()] if root.is_dir() else []
-    if any(name not in ours and fs.leftover_of(name) is None for name in there):
+    if any(name not in _FIRST_FILES and fs.leftover_of(name) is None for name in there):
         looks = (root / "main.py").is_file() and (root / "nodes.py").is_file()
         hint = (
             f"gov init --path NEW_DIR --comfyui-dir {root}" if looks else "name an empty or new directory with --path"
@@ -181,21 +197,30 @@ def _create(context: Context, request: InitRequest, stages: Stages) -> InitResul
         claims.claim(context)
         _see_index_as_of(context, request, pin)
     faults.point("init.code")
+    venv = adopted_environment(request)
+    with stages.stage("packs"):
+        found = adoption.packs(context, venv) if request.comfyui_dir else Adopted()
     with stages.stage("lock"):
         work = work_directory(context, _INIT_WORK)
         declared = _declare(context, request, pin)
-        pyproject, uv_lock = _lock(context, work, declared)
-        _refuse_misfit(uv_lock.decode())
+        if venv:
+            pyproject, uv_lock = adoption.environment(context, work, declared, venv, found)
+        else:
+            pyproject, uv_lock = _lock(context, work, declared)
+            _refuse_misfit(uv_lock.decode())
     generation = locking.identify(context, work, pyproject, uv_lock)
     with stages.stage("environment"):
         context.generations.build(work, generation, context.interpreter, None)
-    state = State(pyproject, uv_lock, Registry(), Baseline(), generation)
+    state = State(pyproject, uv_lock, Registry(tuple(found.plugins)), Baseline(), generation)
     with stages.stage("first boot (baseline)"):
         state = _first_boot(context, state, request)
     with stages.stage("commit"):
-        meta = committing.commit_state(context, state, Origin("init", "first state")).meta
+        reason = "adopted as it was" if venv else "first state"
+        meta = committing.commit_state(context, state, Origin("init", reason)).meta
         fs.remove_tree(work)
-    return _result(context, meta, stages, created=True, repaired=())
+    result = _result(context, meta, stages, created=True, repaired=())
+    ids = tuple(plugin.id for plugin in found.plugins)
+    return msgspec.structs.replace(result, adopted=ids, findings=tuple(found.findings))
 
 
 def _see_index_as_of(context: Context, request: InitRequest, pin: ComfyUIPin) -> None:

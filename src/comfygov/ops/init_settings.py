@@ -43,7 +43,7 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
         ("--repo", request.repo and parse_source(request.repo, Path.cwd()).public, pin.repo),
         ("--ref", request.ref, pin.ref),
         ("--comfyui-dir", request.comfyui_dir and _absolute(request.comfyui_dir), str(context.home.comfyui)),
-        ("--venv", request.venv and _absolute(request.venv, request.root), str(context.home.production_link)),
+        ("--venv", _link_wish(request), str(context.home.production_link)),
         ("--python", request.python and interpreter_of(request.python), python.interpreter),
         ("--index-url", request.index_url, python.index_url),
         ("--constraint", request.constraints, python.constraints),
@@ -59,6 +59,21 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
             f"{context.home.root} is governed already; another {', '.join(changed)} would change it untried",
             "edit config.toml: its settings take effect with the next transaction (`gov tx run`)",
         )
+
+
+def _link_wish(request: InitRequest) -> str | None:
+    """Where the link shall be. An environment that was adopted is no wish for a link."""
+    return _absolute(request.venv, request.root) if request.venv and not adopted_environment(request) else None
+
+
+def adopted_environment(request: InitRequest) -> Path | None:
+    """The environment that the install at `--comfyui-dir` runs in: the one of `--venv`, else one beside its main.py."""
+    if not request.comfyui_dir:
+        return None
+    tree, root = Path(_absolute(request.comfyui_dir)), request.root.absolute().resolve()
+    named = [Path(_absolute(request.venv))] if request.venv else [tree / ".venv", tree / "venv"]
+    there = (path for path in named if (path / "bin" / "python").exists())
+    return next((path for path in there if not path.resolve().is_relative_to(root)), None)
 
 
 def _asked_already(context: Context, request: InitRequest) -> tuple[str, ...]:
@@ -105,7 +120,7 @@ def wanted_settings(request: InitRequest) -> dict[str, dict[str, Any]]:
     changes: dict[str, dict[str, Any]] = {}
     if request.comfyui_dir:
         changes.setdefault("paths", {})["comfyui_dir"] = str(Path(request.comfyui_dir).expanduser().absolute())
-    if request.venv:
+    if request.venv and not adopted_environment(request):
         changes.setdefault("runtime", {})["prod_env"] = _link_place(request)
     python = _python_settings(request)
     if python:
@@ -115,7 +130,11 @@ def wanted_settings(request: InitRequest) -> dict[str, dict[str, Any]]:
 
 def _python_settings(request: InitRequest) -> dict[str, Any]:
     python: dict[str, Any] = {}
-    if request.python or not (request.root / "config.toml").is_file():
+    adopted = adopted_environment(request)
+    if adopted:
+        _refuse_with_adopted(request, adopted)
+        python["interpreter"] = interpreter_of(str(adopted / "bin" / "python"))
+    elif request.python or not (request.root / "config.toml").is_file():
         python["interpreter"] = interpreter_of(request.python)
     for text in (*request.constraints, *request.require):
         if requirements.parse(text) is None:
@@ -132,6 +151,18 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
         backend = _backend(request)
         python["torch_backends"] = [backend] if backend else []
     return python
+
+
+def _refuse_with_adopted(request: InitRequest, venv: Path) -> None:
+    """What would make the environment another than it is."""
+    options = (("--python", request.python), ("--require", request.require), ("--as-of", request.as_of))
+    against = [option for option, value in options if value]
+    if against:
+        raise GovError(
+            Code.USAGE,
+            f"the environment {venv} is taken as it is, which {', '.join(against)} would change",
+            "leave that out; later changes are transactions (gov tx run)",
+        )
 
 
 def _link_place(request: InitRequest) -> str:

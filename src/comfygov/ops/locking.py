@@ -53,7 +53,9 @@ def with_settings(declared: Declaration, config: Config, python: Interpreter) ->
         index_url=config.python.index_url,
         torch_backend=builds.chosen(config.python.torch_backends),
         torch_backends=builds.several(config.python.torch_backends),
-        environments=builds.markers((f"{python.system}-{python.machine}", *config.python.platforms)),
+        environments=builds.markers(
+            (f"{python.system}-{python.machine}", *config.python.platforms), builds.floor_of(declared.environments)
+        ),
         source_builds=config.policy.source_builds == "allow",
         exclude_newer=config.python.exclude_newer,
     )

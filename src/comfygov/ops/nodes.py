@@ -15,7 +15,7 @@ from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
 from comfygov.ops import change, committing, locking, planning, settling
 from comfygov.ops.context import changing, work_directory
-from comfygov.ports import clock, clones, faults, fs
+from comfygov.ports import clock, clones, faults, fs, git_apart
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import alternatives, requirements
@@ -119,7 +119,7 @@ def _register(context: Context, plugin: Plugin, declared: Declared) -> AddResult
         declared=tuple(declared.requirements),
         rejected=tuple(declared.rejected),
         malformed=tuple(declared.malformed),
-        path=str(context.home.custom_nodes / plugin.id),
+        path=str(context.home.custom_nodes / plugin.entry),
     )
 
 
@@ -183,7 +183,7 @@ def list_nodes(context: Context) -> NodeList:
 def show(context: Context, node_id: str) -> NodeDetail:
     state = context.head_state()
     plugin = _registered(context, state, node_id)
-    path = context.home.custom_nodes / plugin.id
+    path = context.home.custom_nodes / plugin.entry
     at = context.git.head(path)
     return NodeDetail(
         plugin=plugin,
@@ -313,19 +313,21 @@ def _purge_after_commit(context: Context, plugin: Plugin) -> str:
     try:
         return _purge(context, plugin)
     except (OSError, GovError) as error:
-        folder = context.home.custom_nodes / plugin.id
+        folder = context.home.custom_nodes / plugin.entry
         context.progress.warn(f"{plugin.id} is removed, but {folder} could not be deleted: {error}")
         return ""
 
 
 def _purge(context: Context, plugin: Plugin) -> str:
     """Delete the pack's folder; one that holds anything of the user's is kept aside whole, and where is said."""
-    folder = context.home.custom_nodes / plugin.id
-    if not folder.is_dir() or folder.is_symlink():
+    folder = context.home.custom_nodes / plugin.entry
+    if folder.is_symlink() or not folder.exists():
         return ""
-    if not _holds_own_work(context.git, folder, recorded_source(plugin.source)):
+    if folder.is_dir() and not _holds_own_work(context.git, folder, recorded_source(plugin.source)):
+        git_apart.leave(context.git, folder)
         fs.remove_tree(folder)
         return ""
+    git_apart.leave(context.git, folder)
     kept = rescue.place(context.home, f"-{plugin.id}")
     fs.move_tree(folder, kept)
     return context.home.relative(kept)

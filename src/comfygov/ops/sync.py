@@ -39,6 +39,7 @@ def repair(context: Context) -> SyncResult:
     state = context.snapshots.read(head.snapshot)
     found = drift(context, state, thorough=True)
     committing.keep_hand_edits(context)
+    checkouts.stand_again(context.home, context.git, state)
     checkouts.refuse_foreign(context.home, context.git, state, state)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)
@@ -95,7 +96,7 @@ def _code_drift(context: Context, state: State) -> list[str]:
 
 def unmanaged(context: Context, state: State) -> list[str]:
     """Entries of custom_nodes that comfygov does not know; production does not load them."""
-    known = {plugin.id for plugin in state.registry.plugins}
+    known = {plugin.entry for plugin in state.registry.plugins}
     directory = context.home.custom_nodes
     if not directory.is_dir():
         return []

@@ -182,6 +182,7 @@ def _promoted(context: Context, tx: Transaction, known: Plugin | None, move: Nod
         managed_deps=move.declared,
         enabled=True,
         promoted=True,
+        place="",
     )
 
 

@@ -100,7 +100,7 @@ def _comfyui(context: Context, state: State) -> LockedComfyUI:
 
 def _nodes(context: Context, state: State) -> Iterator[LockedNode]:
     for plugin in state.registry.plugins:
-        checkout = context.home.custom_nodes / plugin.id
+        checkout = context.home.custom_nodes / plugin.entry
         yield LockedNode(
             name=plugin.id,
             repo=plugin.source,

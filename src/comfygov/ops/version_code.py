@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import clones, fs, git_content
+from comfygov.ports import clones, fs, git_apart, git_content
 from comfygov.ports.git import Git, Source, recorded_source
 from comfygov.truth.home import cache_root
 from comfygov.versions import judging, overlay
@@ -61,8 +61,8 @@ def _place_one(context: Context, name: str, code: LockedComfyUI | LockedNode, ta
     if tree != code.tree:
         raise GovError(Code.BAD_CONFIG, f"{name}: commit {code.commit} has the tree {tree}, not {code.tree}", _AGAIN)
     target.parent.mkdir(parents=True, exist_ok=True)
-    clones.place(context.git, source, code.commit, target)
-    overlay.put(target, code.patch)
+    clones.place_pack(context.git, source, code.commit, target)
+    overlay.put(git_apart.work_tree(target), code.patch)
 
 
 _AGAIN = "take the lock again from where it was made"

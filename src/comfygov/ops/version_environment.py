@@ -74,7 +74,8 @@ def _holds(marker: str, python: uv.Interpreter) -> bool:
     from packaging.markers import InvalidMarker, Marker
 
     try:
-        return Marker(marker).evaluate({"sys_platform": python.system, "platform_machine": python.machine})
+        here = {"sys_platform": python.system, "platform_machine": python.machine}
+        return Marker(marker).evaluate({**here, "python_full_version": python.version})
     except InvalidMarker:
         return False
 

@@ -82,7 +82,7 @@ def _declared(context: Context, declared: Declaration, reach: Reach) -> Declarat
     wanted = (declared.torch_backend or DEFAULT_BUILD, *carried, *(reach.torch_backends or settings.torch_backends))
     return msgspec.structs.replace(
         declared,
-        environments=torch_builds.markers((*mine, *others)),
+        environments=torch_builds.markers((*mine, *others), torch_builds.floor_of(declared.environments)),
         torch_backend=torch_builds.chosen(wanted),
         torch_backends=torch_builds.several(wanted),
     )

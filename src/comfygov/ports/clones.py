@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import faults, fs
+from comfygov.ports import faults, fs, git_apart
 from comfygov.ports.git import Git, Source, git_folder, parse_source
 
 if TYPE_CHECKING:
@@ -65,6 +65,23 @@ def place(git: Git, source: Source, commit: str, target: Path, *, shared: bool =
     except BaseException:
         fs.remove_tree(target)
         raise
+
+
+def place_pack(git: Git, source: Source, commit: str, target: Path, *, shared: bool = False) -> None:
+    """The same for a pack, which may be a single file; the repository of one stands apart."""
+    if target.suffix != ".py":
+        place(git, source, commit, target, shared=shared)
+        git_apart.leave(git, target)
+        return
+    staging = fs.beside(target.with_suffix(".disabled"), "staging")
+    fs.remove_tree(staging)
+    try:
+        place(git, source, commit, staging, shared=True)
+        (staging / target.name).rename(target)
+    finally:
+        fs.remove_tree(staging)
+    if not shared:
+        git_apart.stand(git, target, source, commit)
 
 
 def in_place(git: Git, checkout: Path, commit: str) -> bool:

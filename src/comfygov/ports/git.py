@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import fs, git_settings, git_work, lock, process
+from comfygov.ports import fs, git_apart, git_settings, git_work, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
-from comfygov.ports.source import Source, parse_source, recorded_source, refspec_of
+from comfygov.ports.source import CONTENT, Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +42,10 @@ def _patience(stall_seconds: int | None) -> dict[str, str | None]:
 class Git:
     """Works on the object cache and on checkouts of ours."""
 
-    def __init__(self, cache: Path | Callable[[], Path]) -> None:
+    def __init__(self, cache: Path | Callable[[], Path], apart: Path | None = None) -> None:
+        """`apart` is where the repositories of checkouts are that have none in themselves (see `git_apart`)."""
         self._cache = cache
+        self.apart = apart
 
     @property
     def cache(self) -> Path:
@@ -60,6 +62,10 @@ class Git:
         env: dict[str, str | None] | None = None,
     ) -> process.Completed:
         settings = {**git_settings.environment(), **(env or {})}
+        repository = git_apart.repository_of(self.apart, cwd) if cwd else None
+        if cwd and repository:
+            cwd = git_apart.work_tree(cwd)
+            settings |= {"GIT_DIR": str(repository), "GIT_WORK_TREE": str(cwd)}
         return process.run(
             ["git", *git_settings.OPTIONS, *arguments],
             cwd=cwd,
@@ -91,6 +97,8 @@ class Git:
         """
         patience = _patience(stall_seconds)
         repository = self.cache_of(source)
+        if source.public.startswith(CONTENT) and (repository / "config").is_file():
+            return repository  # it comes from nowhere, so nothing is newer
         everything = ("+HEAD:refs/source/HEAD", "+refs/heads/*:refs/source/heads/*", "+refs/tags/*:refs/source/tags/*")
         with self._writing(repository):
             if not (repository / "config").is_file():
@@ -181,6 +189,20 @@ class Git:
             with self._writing(repository):
                 self._check(["update-ref", name, commit], repository)
         os.utime(repository)  # it is in use: `gov gc` looks at this
+
+    def receive(self, source: Source, checkout: Path, commit: str) -> None:
+        """Put `commit` of a checkout on this machine into the cache of `source`; no server is asked."""
+        repository, folder = self.cache_of(source), git_folder(checkout)
+        shallow = ["--update-shallow"] if folder and (folder / "shallow").exists() else []
+        with self._writing(repository):
+            if not (repository / "config").is_file():
+                self._make_cache(repository)
+            asked = ["--", str(checkout), f"{commit}:refs/comfygov/keep/{commit}"]
+            done = self._run(["fetch", *_FETCH_OPTIONS, *shallow, *asked], repository, FETCH_TIMEOUT_SECONDS)
+            if done.exit_code != 0 and "corruption" in done.stderr:  # as in `fetch`: the commit alone
+                self._check(["fetch", *_FETCH_OPTIONS, "--depth", "1", *asked], repository)
+            elif done.exit_code != 0:
+                raise failure(f"git fetch from {checkout}", checkout, done)
 
     def has_commit(self, source: Source, commit: str) -> bool:
         repository = self.cache_of(source)
@@ -277,7 +299,10 @@ class Git:
     def head(self, checkout: Path) -> str | None:
         """The commit that `checkout` itself is at. None when it is no repository of its own: git would
         walk up and answer for the tree around it."""
-        fast = detached_head(checkout)
+        repository = git_apart.repository_of(self.apart, checkout)
+        if repository:
+            return detached_head(repository) if checkout.exists() else None
+        fast = detached_head(checkout / ".git")
         if fast:
             return fast
         if not (checkout / ".git").exists():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from comfygov.ports import fs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from comfygov.ports.git import Git, Source
@@ -14,14 +16,21 @@ if TYPE_CHECKING:
 _WHO = "comfygov <comfygov@localhost> 0 +0000"
 
 
-def store(git: Git, folder: Path, scratch: Path) -> tuple[str, str]:
-    """Make a bare repository of the files in `folder` at `scratch`. Returns (commit, tree)."""
+def store(git: Git, folder: Path, scratch: Path, names: Sequence[str] | None = None) -> tuple[str, str]:
+    """Make a bare repository of the files in `folder` (of `names` alone, where given) at `scratch`; nothing in
+    `folder` is written. Returns (commit, tree)."""
     git.read(["init", "--quiet", "--bare", "--", str(scratch)], folder)
     ours = ["-c", "core.autocrlf=false", "--git-dir", str(scratch), "--work-tree", str(folder)]
     # Also what its .gitignore names, and as it stands: a clone must find the same bytes.
     (scratch / "info").mkdir(exist_ok=True)
     (scratch / "info" / "attributes").write_text("* -text -ident -filter\n")
-    git.read([*ours, "add", "--all", "--force", "--", "."], folder)
+    if names is None:
+        git.read([*ours, "add", "--all", "--force", "--", "."], folder)
+    elif names:
+        listed = scratch / "comfygov-names"
+        listed.write_bytes(b"\0".join(map(os.fsencode, names)))
+        chosen = ["add", "--force", f"--pathspec-from-file={listed}", "--pathspec-file-nul"]
+        git.read(["--literal-pathspecs", *ours, *chosen], folder)
     tree = git.read([*ours, "write-tree"], folder).strip()
     written = scratch / "comfygov-commit"
     written.write_text(f"tree {tree}\nauthor {_WHO}\ncommitter {_WHO}\n\ncontent\n")

@@ -36,10 +36,10 @@ def readable(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def detached_head(checkout: Path) -> str | None:
-    """Read `.git/HEAD` directly: 3 ms less than a child process, 50 packs are 150 ms."""
+def detached_head(folder: Path) -> str | None:
+    """Read HEAD in a git folder directly: 3 ms less than a child process, 50 packs are 150 ms."""
     try:
-        text = (checkout / ".git" / "HEAD").read_text().strip()
+        text = (folder / "HEAD").read_text().strip()
     except OSError:
         return None
     return text if COMMIT.fullmatch(text) else None

@@ -55,6 +55,7 @@ def environment() -> dict[str, str | None]:
         "GIT_ALLOW_PROTOCOL": ALLOWED_PROTOCOLS,
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
         "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_OPTIONAL_LOCKS": "0",  # who only looks writes nothing, not even a fresher index
         "GIT_NO_REPLACE_OBJECTS": "1",  # a commit is what its name says
         "LC_ALL": "C",
     }

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 from comfygov.errors import Code, GovError
 from comfygov.ports.git_files import COMMIT
 
+CONTENT = "content:"
+"""Before a tree hash: a pack that comes from nowhere. The object cache has its one commit."""
 ALLOWED_PROTOCOLS = "https:http:ssh:file"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCP_FORM = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:].*")

@@ -233,7 +233,8 @@ print(json.dumps({
 def inspect_interpreter(path: str) -> Interpreter:
     """Ask the Python at `path` what it is; a shim that cannot run is an error here, not later."""
     try:
-        done = process.run([path, "-I", "-c", _INTERPRETER_FACTS], timeout_seconds=30)
+        # -B: the packages of the environment that it may belong to get no bytecode from us.
+        done = process.run([path, "-I", "-B", "-c", _INTERPRETER_FACTS], timeout_seconds=30)
     except GovError as error:
         error.hint = "name another with --python PATH"
         raise

@@ -32,5 +32,6 @@ def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Pa
     for pack in packs:
         clones.ensure_cached(git, pack.source, pack.commit)
         folder = target / "custom_nodes" / pack.name
-        clones.place(git, pack.source, pack.commit, folder, shared=True)
-        cache.lay_in(folder, pack.commit)
+        clones.place_pack(git, pack.source, pack.commit, folder, shared=True)
+        if folder.is_dir():
+            cache.lay_in(folder, pack.commit)

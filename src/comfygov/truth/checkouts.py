@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import clones, collisions, faults, fs, git_work
+from comfygov.ports import clones, collisions, faults, fs, git_apart, git_work
 from comfygov.ports.git import Git, Source, git_folder, recorded_source
+from comfygov.ports.source import CONTENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ def targets(home: Home, state: State) -> Iterator[tuple[str, Path, str, str]]:
     pin = state.declared.comfyui
     yield "ComfyUI", home.comfyui, pin.repo, pin.commit
     for plugin in state.registry.plugins:
-        yield plugin.id, home.custom_nodes / plugin.id, plugin.source, plugin.commit
+        yield plugin.id, home.custom_nodes / plugin.entry, plugin.source, plugin.commit
 
 
 def obstacles(home: Home, git: Git, state: State) -> list[str]:
@@ -151,6 +152,15 @@ def refuse_no_comfyui(home: Home) -> None:
         )
 
 
+def stand_again(home: Home, git: Git, state: State) -> None:
+    """Packs without a `.git` whose repository in the home was lost: it is made anew, and what differs is an edit."""
+    for plugin in state.registry.plugins:
+        checkout, source = home.custom_nodes / plugin.entry, recorded_source(plugin.source)
+        lost = plugin.source.startswith(CONTENT) and checkout.exists() and git.head(checkout) is None
+        if lost and git.has_commit(source, plugin.commit):
+            git_apart.stand(git, checkout, source, plugin.commit)
+
+
 def fetch_missing(home: Home, git: Git, state: State) -> None:
     """Get the objects that `bring` will need, into the cache and the checkouts; no file changes. To be
     done before `obstacles`, which looks into the commits."""
@@ -263,12 +273,16 @@ def _is_in_repository(checkout: Path, path: Path) -> bool:
 
 def _place_beside(git: Git, checkout: Path, source: Source, commit: str) -> None:
     clones.ensure_cached(git, source, commit)
+    if checkout.suffix == ".py":
+        clones.place_pack(git, source, commit, checkout)
+        return
     # ComfyUI never loads a name that ends in .disabled, whoever starts it.
     staging = checkout.with_name(f".{checkout.name}.comfygov-staging.disabled")
     fs.remove_tree(staging)
     checkout.parent.mkdir(parents=True, exist_ok=True)
     clones.place(git, source, commit, staging)
     faults.point("checkout.staged")
+    git_apart.leave(git, checkout)
     staging.rename(checkout)
     faults.point("checkout.placed")
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.model.builds import is_build
-from comfygov.model.names import group_of, is_node_id
+from comfygov.model.names import group_of, is_file_id, is_node_id
 from comfygov.model.version import WHEELS
 from comfygov.ports import toml
-from comfygov.ports.source import parse_source, without_credentials
+from comfygov.ports.source import CONTENT, parse_source, without_credentials
 from comfygov.versions import builds, lockfile, overlay, portable
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from comfygov.model.version import LockedNode, LockedPython, PatchedFile, VersionLock
 
-CONTENT = "content:"
+__all__ = ["CONTENT", "bad", "judge"]
+
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SUM = re.compile(r"sha256:[0-9a-f]{64}")
 _REQUIRES = re.compile(r"==3\.\d{1,2}\.\*")
@@ -48,7 +49,8 @@ def bad(path: Path, problem: str) -> GovError:
 
 
 def _node(path: Path, node: LockedNode) -> None:
-    if not is_node_id(node.name):
+    is_file = is_file_id(node.name) and [file.path for file in node.content] == [node.name]
+    if not is_node_id(node.name) and not is_file:
         raise bad(path, f"`{node.name[:100]}` cannot be the name of a pack")
     is_content = node.repo.startswith(CONTENT)
     if is_content != bool(node.content):

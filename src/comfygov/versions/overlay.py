@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from comfygov.errors import Code, GovError
 from comfygov.model.version import PatchedFile
-from comfygov.ports import fs
+from comfygov.ports import fs, git_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ def taken(git: Git, checkout: Path, commit: str, *, of_comfyui: bool = False) ->
     Raises `wrong_state` for what a lock cannot hold: files that are too large, submodules at other commits.
     """
     names = sorted(_names(git, checkout, commit, of_comfyui=of_comfyui))
-    return _read_all(checkout, names)
+    return _read_all(git_apart.work_tree(checkout), names)
 
 
 def _names(git: Git, checkout: Path, commit: str, *, of_comfyui: bool) -> Iterator[str]:

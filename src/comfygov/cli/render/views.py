@@ -26,7 +26,12 @@ def init_lines(result: InitResult) -> Iterator[str]:
     for line in result.repaired:
         yield f"  repaired: {line}"
     yield from baseline_lines(result.baseline)
-    for name in result.unmanaged:
+    if result.adopted:
+        yield f"  {plural(len(result.adopted), 'pack')} of the install are registered: {', '.join(result.adopted)}"
+    for found in result.findings:
+        yield f"  {found.kind} {found.subject} {found.problem}" + (f" ({found.hint})" if found.hint else "")
+    told = {found.subject for found in result.findings}
+    for name in (name for name in result.unmanaged if name not in told):
         yield f"  custom_nodes/{name} is not managed and is not loaded (gov node add registers a pack)"
     yield "next: gov run, or gov node add URL"
 
