@@ -49,6 +49,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "version verify": ("ops.version_view.VersionVerified",),
     "version bundle": ("ops.version_bundle.Bundled",),
     "version remove": ("ops.version_remove.Removal",),
+    "handler run": ("ops.handler_run.Ran",),
     "snapshot list": ("ops.history.SnapshotList",),
     "snapshot inspect": ("ops.history.SnapshotDetail",),
     "snapshot diff": ("ops.history.StateDifference",),
@@ -100,7 +101,7 @@ def _envelope() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "schema": {"const": "comfygov/1"},
-            "command": {"enum": ["gov", "node", "tx", "models", "version", "snapshot", "bisect", *RESULTS]},
+            "command": {"enum": ["gov", "node", "tx", "models", "version", "snapshot", "bisect", "handler", *RESULTS]},
             "ok": {"type": "boolean"},
             "data": True,
             "findings": {"type": "array"},

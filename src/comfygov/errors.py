@@ -51,6 +51,7 @@ class Code(Enum):
     TOOL_MISSING = ("tool_missing", EXIT_REFUSED)
     TOOL_FAILED = ("tool_failed", EXIT_REFUSED)
     TIMEOUT = ("timeout", EXIT_REFUSED)
+    JOB_FAILED = ("job_failed", EXIT_REFUSED)
     NETWORK = ("network", EXIT_NETWORK)
     BUSY = ("busy", EXIT_BUSY)
     INTERRUPTED = ("interrupted", EXIT_INTERRUPTED)

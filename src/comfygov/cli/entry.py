@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resolve": ("resolve", "Make a change fit that has no solution: pins, forced versions, suggestions."),
     "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
     "version": ("version", "Versions: create, list, show, diff, clone, verify, bundle, remove."),
+    "handler": ("handler", "A version that answers jobs: run one, serve them, check, health."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
@@ -188,7 +189,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = word in ("node", "tx", "snapshot", "bisect", "models", "version")
+            is_group = word in ("node", "tx", "snapshot", "bisect", "models", "version", "handler")
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"

@@ -63,13 +63,17 @@ class ComfyApi:
         """Class name -> schema, with `python_module` naming where the class comes from."""
         return self.get("/object_info")
 
+    def post(self, route: str, body: _JSON) -> tuple[int, _JSON]:
+        """Status and JSON of the answer; an answer without a body is {}."""
+        response = self._request("POST", route, body)
+        return response.status, _decode(response.data, route) if response.data else {}
+
     def submit(self, workflow: _JSON, prompt_id: str) -> None:
         """Queue an API-format workflow under our own id; raises when ComfyUI refuses any part of it."""
-        response = self._request("POST", "/prompt", {"prompt": workflow, "prompt_id": prompt_id})
-        answer = _decode(response.data, "/prompt") if response.data else {}
+        status, answer = self.post("/prompt", {"prompt": workflow, "prompt_id": prompt_id})
         errors = answer.get("node_errors") or {}
-        if response.status != 200 or errors:
-            reason = (answer.get("error") or {}).get("message", f"status {response.status}")
+        if status != 200 or errors:
+            reason = (answer.get("error") or {}).get("message", f"status {status}")
             lines = tuple(f"node {node}: {error}" for node, error in errors.items())
             raise GovError(Code.TRIAL_FAILED, f"ComfyUI refused the workflow: {reason}", "check the workflow", lines)
 

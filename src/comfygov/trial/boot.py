@@ -258,16 +258,16 @@ def missing_module(text: str) -> str:
 
 def read_log(plan: BootPlan) -> str:
     """Both streams: ComfyUI logs to standard error unless told otherwise."""
-    return "\n".join(_end_of(path) for path in (plan.stderr, plan.stdout))
+    return "\n".join(end_of(path) for path in (plan.stderr, plan.stdout))
 
 
 def tail(log: Path) -> tuple[str, ...]:
     """The last lines, without ComfyUI's list of model folders, which hides what ended it."""
-    said = [line for line in _end_of(log).splitlines() if not line.startswith("Adding extra search path")]
+    said = [line for line in end_of(log).splitlines() if not line.startswith("Adding extra search path")]
     return tuple(said[-_TAIL_LINES:])
 
 
-def _end_of(log: Path) -> str:
+def end_of(log: Path) -> str:
     """The last part of a log: a pack may print without end."""
     if not log.is_file():
         return ""

@@ -25,8 +25,13 @@ _FAILURES = (_CANNOT_IMPORT, _SKIPPED, _NO_EXTENSION, _ENTRY_RAISED)
 
 def read(api: ComfyApi, log: str, boot_seconds: float) -> Baseline:
     """The health of a ComfyUI that answers."""
-    system = api.system_stats().get("system", {})
-    core, by_pack = _classes(api.object_info())
+    return judge(api.system_stats(), api.object_info(), log, boot_seconds)
+
+
+def judge(system_stats: dict[str, Any], object_info: dict[str, Any], log: str, boot_seconds: float) -> Baseline:
+    """The health that its answers and its log show."""
+    system = system_stats.get("system", {})
+    core, by_pack = _classes(object_info)
     return Baseline(
         comfyui_version=str(system.get("comfyui_version", "")),
         python_version=str(system.get("python_version", "")).split(" ")[0],

@@ -1,0 +1,3 @@
+#!/bin/sh
+# `gov handler run` under the name that first users know: --lock F --workflow W [--output base64|gcs|s3|azure|file] …
+exec "$(dirname "$0")/../bin/gov" handler run "$@"
