@@ -46,3 +46,57 @@ def test_a_package_whose_record_lies_does_not_run_outside(governed: Governed) ->
     governed.gov("node", "add", str(governed.pack("nasty", "armed\n"))).ok()
     governed.gov("tx", "run", "nasty").failed(3, "does not match")
     assert not proof.exists()
+
+
+def test_what_is_denied_is_not_run_at_all(governed: Governed) -> None:
+    proof = governed.home / "ComfyUI" / "input" / "proof"
+    config = governed.home / "config.toml"
+    config.write_text(f'{config.read_text()}\n[tx]\nsandbox = "none"\n[policy]\ndeny = ["nasty"]\n')
+    code = f"open({str(proof)!r}, 'w').write('x')\n"
+    files = {"__init__.py": code + PACK % {"name": "nasty"}, "install.py": code}
+    governed.gov("node", "add", str(governed.pack("nasty", files=files))).ok()
+    governed.gov("tx", "run", "nasty").failed(1, "deny list")
+    assert not proof.exists()
+    governed.gov("tx", "promote", "tx0001").failed(1, "deny")
+
+
+def test_a_release_that_is_known_to_be_bad_is_not_installed_for_a_pack(governed: Governed) -> None:
+    governed.wheel("ultralytics", "8.3.41")
+    code = INSTALLS.replace('("armed", "other")', '("ultralytics==8.3.41",)') + PACK % {"name": "nasty"}
+    governed.gov("node", "add", str(governed.pack("nasty", files={"__init__.py": code}))).ok()
+    ran = governed.gov("--json", "tx", "run", "nasty")
+    tx = ran.data["transaction"]
+    assert tx["observed"]["acts"][0]["installs"][0]["answer"] == "refused"
+    assert "mine cryptocurrency" in tx["observed"]["acts"][0]["installs"][0]["reason"]
+    assert tx["diff"]["added"] == []
+
+
+def test_what_reading_finds_is_shown_and_blocks_where_the_policy_says_so(governed: Governed) -> None:
+    governed.wheel("brings", "1.0", ("brought",))
+    governed.wheel("brought", "1.0")
+    config = governed.home / "config.toml"
+    config.write_text(f'{config.read_text()}\n[policy.gates]\nstatic_findings = "fail"\n')
+    code = "import base64, brought\nexec(base64.b64decode('cGFzcw=='))\n" + PACK % {"name": "nasty"}
+    governed.gov("node", "add", str(governed.pack("nasty", "brings\n", files={"__init__.py": code}))).ok()
+    ran = governed.gov("tx", "run", "nasty").failed(1)
+    assert "__init__.py:2: `exec` runs what was decoded" in ran.stdout
+    assert "__init__.py:1: imports brought (brought), which is here because brings needs it" in ran.stdout
+    governed.gov("tx", "promote", "tx0001").failed(1, "careful reader")
+
+
+def test_a_gate_that_is_none_is_an_error(governed: Governed) -> None:
+    config = governed.home / "config.toml"
+    config.write_text(f'{config.read_text()}\n[policy.gates]\nstatic_finding = "fail"\n')
+    governed.gov("status").failed(2, "static_finding", "did you mean `static_findings`?")
+
+
+def test_an_address_is_not_fetched_for_a_running_pack(governed: Governed) -> None:
+    code = INSTALLS.replace(
+        '("armed", "other")', '("x @ http://127.0.0.1:9/x-1-py3-none-any.whl", "y @ file:///etc/y.whl")'
+    )
+    files = {"__init__.py": code + PACK % {"name": "nasty"}}
+    governed.gov("node", "add", str(governed.pack("nasty", files=files))).ok()
+    tx = governed.gov("--json", "tx", "run", "nasty").data["transaction"]
+    requests = tx["observed"]["acts"][0]["installs"]
+    assert [request["answer"] for request in requests] == ["refused", "refused"]
+    assert all("address" in request["reason"] for request in requests)

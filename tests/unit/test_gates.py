@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfygov.model.state import Baseline, PackHealth, Plugin, Registry
-from comfygov.model.tx import Difference, Gate, PackageChange, PackageVersion
+from comfygov.model.tx import GATES, Difference, Gate, PackageChange, PackageVersion
 from comfygov.trial.gates import Evidence, blocking, broken, gone_from_comfyui, judge
 
 GOOD = PackHealth("good", loaded=True, classes=("A", "B"))
@@ -46,7 +46,8 @@ def verdicts(**changes: Any) -> dict[str, str]:
 def test_a_good_trial_passes_every_gate() -> None:
     assert verdicts() == {}
     assert list(gates()) == [
-        *("deny_list", "declared_fit", "resolves", "core_packages", "torch_family", "boots", "pack_loads"),
+        *("deny_list", "static_findings", "declared_requirements"),
+        *("declared_fit", "resolves", "core_packages", "torch_family", "boots", "pack_loads"),
         *("nothing_broken", "runtime_installs"),
     ]
 
@@ -55,6 +56,43 @@ def test_a_good_trial_passes_every_gate() -> None:
 def test_what_is_on_the_deny_list_fails(entry: str) -> None:
     gate = gates(deny=("else", entry), packages=SOME)["deny_list"]
     assert (gate.verdict, gate.evidence) == ("fail", (entry,))
+
+
+@pytest.mark.parametrize(
+    ("named", "versions", "deny", "words"),
+    [
+        (("x", "https://host/AppleBotzz/x"), {}, (), "steals passwords"),
+        (("comfyui-llmvision", "https://host/a/b"), {}, (), "steals passwords"),
+        (("x", "git@host:y/ComfyUI_LLMVISION.git"), {}, (), "steals passwords"),
+        (("x", "y"), {"ultralytics": "8.3.41"}, (), "ultralytics 8.3.41"),
+        (("x", "y"), {"litellm": "1.82.8"}, (), "litellm 1.82.8"),
+        (("x", "y"), {"some-thing": "1.5"}, ("Some_Thing>=1.4, <2",), "Some_Thing>=1.4, <2"),
+    ],
+)
+def test_known_harm_is_denied(
+    named: tuple[str, str], versions: dict[str, str], deny: tuple[str, ...], words: str
+) -> None:
+    gate = gates(packs=(named,), versions=versions, deny=deny)["deny_list"]
+    assert gate.verdict == "fail"
+    assert words in gate.evidence[0]
+
+
+def test_other_releases_are_not_denied() -> None:
+    versions = {"ultralytics": "8.3.40", "some-thing": "2.0"}
+    assert verdicts(versions=versions, deny=("some-thing<2",)) == {}
+
+
+def test_the_policy_says_what_blocks() -> None:
+    assert gates(findings=("nodes.py:1: x",))["static_findings"].verdict == "warn"
+    harder = gates(findings=("nodes.py:1: x",), policy={"static_findings": "fail", "boots": "fail"})
+    assert (harder["static_findings"].verdict, harder["boots"].verdict) == ("fail", "pass")
+    assert "[policy.gates]" in harder["static_findings"].reason
+    softer = gates(health=None, policy={"boots": "warn", "pack_loads": "fail"})
+    assert (softer["boots"].verdict, softer["pack_loads"].verdict) == ("warn", "skip")
+
+
+def test_every_gate_has_a_name_that_settings_know() -> None:
+    assert set(gates()) <= set(GATES)
 
 
 def test_what_is_not_added_is_not_denied() -> None:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 _HASH_CHUNK_BYTES = 1 << 20
 _SHOWN_FILES = 3
+_MODULES = (".py", ".so", ".pyd", ".pyi")
 
 
 def site_packages(environment: Path) -> Path:
@@ -88,6 +89,20 @@ def files_of(environment: Path, names: frozenset[str], suffix: str) -> Iterator[
             rows = _rows(Path(path, "RECORD").read_text(encoding="utf-8", errors="replace"))
             paths = (os.path.normpath(f"{site}/{file}") for file, _, _ in rows if file.endswith(suffix))
             yield from (path for path in paths if path.startswith(inside))
+
+
+def owners(environment: Path) -> dict[str, frozenset[str]]:
+    """Top-level module -> the packages that have files of it."""
+    found: dict[str, set[str]] = {}
+    for name, _, path in dist_infos(environment):
+        try:
+            rows = _all_rows(Path(path, "RECORD").read_text(encoding="utf-8"))
+            tops = {file.split("/", 1)[0].split(".")[0] for file, _, _ in rows if file.endswith(_MODULES)}
+        except (OSError, ValueError):
+            continue  # a package that cannot be read provides nothing
+        for top in tops - {""}:
+            found.setdefault(top, set()).add(name)
+    return {module: frozenset(names) for module, names in found.items()}
 
 
 def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:

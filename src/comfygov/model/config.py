@@ -49,7 +49,10 @@ class Tx(Section, frozen=True):
 
 class Policy(Section, frozen=True):
     core_packages: tuple[str, ...] = CORE_PACKAGES
+    # Beside the shipped list: ids or sources of packs, packages, or releases of them (`name==1.2`, `name<3`).
     deny: tuple[str, ...] = ()
+    # Gate -> "fail" (a warning of it blocks promote too) or "warn" (a failure of it does not).
+    gates: dict[str, Literal["warn", "fail"]] = field(default_factory=dict)
     # Of packages that overwrite each other (opencv, onnxruntime): the ones to keep.
     keep: tuple[str, ...] = ()
     unmanaged_nodes: Literal["ignore", "allow"] = "ignore"

@@ -21,6 +21,21 @@ Status = Literal[
 Kind = Literal["node_first_run", "node_update", "comfyui_update", "dependency_change"]
 Verdict = Literal["pass", "warn", "fail", "skip"]
 
+# Every check on a trial, in the order in which they are shown.
+GATES = (
+    *(
+        "deny_list",
+        "static_findings",
+        "declared_requirements",
+        "declared_fit",
+        "local_edits",
+        "resolves",
+        "core_packages",
+    ),
+    *("torch_family", "overlapping_packages", "overrides", "install_script", "boots", "pack_loads", "comfyui_classes"),
+    *("nothing_broken", "runtime_installs", "sandbox", "observation", "smoke_workflow", "smoke_test_cmd"),
+)
+
 PENDING: tuple[Status, ...] = (
     "running",
     "completed",

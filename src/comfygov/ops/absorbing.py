@@ -16,6 +16,7 @@ from comfygov.ops import settling
 from comfygov.ports import fs
 from comfygov.resolve import requirements
 from comfygov.resolve.torch_family import locked_versions
+from comfygov.trial import denying
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,10 +101,13 @@ class Absorber:
             ask = f"gov tx run {pack} " + " ".join(f"--dep '{line}'" for line in lines)
             return "refused", f"{', '.join(lines)} would move {', '.join(moved[:5])}: {ask} tries that"
         python, extras = self.context.interpreter.path, chosen_extras(settled.pyproject)
+        new = {name: version for name, version in after.items() if name not in before}
+        for reason in denying.packages(new, frozenset(new), self.context.config.policy.deny):
+            return "refused", f"on the deny list: {reason}"
         self.context.uv.sync_group(self.work, self.extra, python, group, sorted(before), extras)
         self.proposed, self.uv_lock = declared, settled.uv_lock
         self.absorbed.setdefault(pack, []).extend(lines)
-        added = [f"{name}=={version}" for name, version in after.items() if name not in before]
+        added = [f"{name}=={version}" for name, version in new.items()]
         self.freeze = tuple(sorted((*self.freeze, *added)))
         return "absorbed", f"installed {', '.join(added) or ', '.join(lines)}, as part of what {pack} declares"
 

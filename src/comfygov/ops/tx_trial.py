@@ -13,23 +13,34 @@ from comfygov.envs import record
 from comfygov.errors import GovError
 from comfygov.model.state import Baseline
 from comfygov.model.tx import Observed, PromotionPlan, Status, Transaction
-from comfygov.ops import absorbing, boxing, doctor_sandbox, explaining, locking, planning, settling, smoke, trying
+from comfygov.ops import (
+    absorbing,
+    boxing,
+    doctor_sandbox,
+    evidence_of,
+    explaining,
+    locking,
+    reading_packs,
+    settling,
+    smoke,
+    trying,
+)
 from comfygov.ops.absorbing import Absorber
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
 from comfygov.ports.desk import compile_inside
 from comfygov.ports.progress import Stages
-from comfygov.resolve import fit, requirements, torch_backend, torch_family
+from comfygov.resolve import requirements
 from comfygov.trial import boot, gates, watching
-from comfygov.truth import checkouts, store
+from comfygov.truth import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from comfygov.model.state import Declaration
     from comfygov.model.tx import ConflictReport, InstallRequest, PackActs, Verdict
     from comfygov.ops.change import Change
+    from comfygov.trial.reading import Reading
     from comfygov.truth.snapshots import State
 
 
@@ -57,6 +68,7 @@ class Trial:
     outcome: Outcome
     notes: tuple[tuple[Verdict, str], ...] = ()
     installs: list[InstallRequest] = dataclasses.field(default_factory=list)
+    readings: dict[str, Reading] = dataclasses.field(default_factory=dict)
 
     @property
     def work(self) -> Path:
@@ -65,6 +77,10 @@ class Trial:
     @property
     def candidate(self) -> Path:
         return (self.context.home.candidates / self.tx.txid).absolute()
+
+    def proposed_declaration(self) -> Declaration:
+        bare = self.change.declaration(self.base.declared, self.tx.txid)
+        return locking.with_settings(bare, self.context.config, self.context.interpreter)
 
     def update(self, **changes: object) -> None:
         """Change the record and write it."""
@@ -125,12 +141,12 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     if unreadable:
         _record_conflict(trial, explaining.malformed(trial.tx.txid, unreadable))
         return None
-    context, declared = trial.context, proposed_declaration(trial)
+    declared = trial.proposed_declaration()
     registry = trial.change.registry(trial.base.registry)
     state = dataclasses.replace(trial.base, registry=registry)
     unlocked = state.relocked(locking.render(declared), trial.base.uv_lock, trial.base.generation)
     with ThreadPoolExecutor(2) as pool:
-        tree = pool.submit(trying.plan, context, unlocked, trial.tx.txid, trial.candidate, trial.timeout_seconds)
+        tree = pool.submit(_make_tree, trial, unlocked)
         links: Future[None] | None = None
         if _likely_to_install(trial):
             links = pool.submit(_begin_candidate, trial)
@@ -144,6 +160,13 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     _record_plan(trial, proposed)
     faults.point("trial.prepared")
     return proposed, plan
+
+
+def _make_tree(trial: Trial, state: State) -> boot.BootPlan:
+    """The private tree, and what reading the packs in it finds while nothing of them has run."""
+    plan = trying.plan(trial.context, state, trial.tx.txid, trial.candidate, trial.timeout_seconds)
+    trial.readings = trial.readings or reading_packs.read(trial.change, plan.tree)
+    return plan
 
 
 def _likely_to_install(trial: Trial) -> bool:
@@ -188,11 +211,6 @@ def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
     trial.notes = settled.notes
     generation = locking.identify(trial.context, trial.work, settled.pyproject, settled.uv_lock)
     return state.relocked(settled.pyproject, settled.uv_lock, generation)
-
-
-def proposed_declaration(trial: Trial) -> Declaration:
-    bare = trial.change.declaration(trial.base.declared, trial.tx.txid)
-    return locking.with_settings(bare, trial.context.config, trial.context.interpreter)
 
 
 def _record_conflict(trial: Trial, report: ConflictReport) -> None:
@@ -252,7 +270,7 @@ def _watched(trial: Trial, proposed: State, plan: boot.BootPlan) -> tuple[boot.B
         trial.context,
         desk / "lock",
         trial.change,
-        proposed_declaration(trial),
+        trial.proposed_declaration(),
         proposed.uv_lock,
         record.freeze(trial.candidate),
         desk / "env",
@@ -264,44 +282,17 @@ def _watched(trial: Trial, proposed: State, plan: boot.BootPlan) -> tuple[boot.B
 
 def _run_everything(trial: Trial, proposed: State, unwatched: boot.BootPlan) -> Seen:
     plan, absorber = _watched(trial, proposed, unwatched)
-    evidence = gates.Evidence(
-        packs=tuple((pack.id, pack.plugin.source) for pack in trial.change.packs),
-        moves_comfyui=trial.change.comfyui is not None,
-        torch_misfit=torch_family.misfit(torch_family.locked_versions(proposed.uv_lock.decode())),
-        packages=trial.tx.diff,
-        core_impact=trial.tx.core_impact,
-        baseline=trial.base.baseline,
-        registry=proposed.registry,
-        deny=trial.context.config.policy.deny,
-        local_edits=tuple(_local_edits(trial)),
-        misfits=tuple(_misfits(trial)),
-        overlaps=trial.notes,
-        forced=tuple(_forced(trial, proposed)),
-    )
+    evidence = evidence_of.gather(trial, proposed, plan)
     before = record.freeze(trial.candidate)
-    _run_install_scripts(trial, plan, evidence)
-    exit_code = _boot(trial, plan, evidence)
+    exit_code = None
+    if gates.denied(evidence):
+        evidence.boot_error = "nothing of it was run: it is on the deny list"
+    else:
+        _run_install_scripts(trial, plan, evidence)
+        exit_code = _boot(trial, plan, evidence)
     after = record.freeze(trial.candidate)
     evidence.environment_changes = record.difference(before, after)
     return Seen(plan, absorber, evidence, after, exit_code)
-
-
-def _local_edits(trial: Trial) -> Iterator[str]:
-    """Edited files of ComfyUI and of the packs that production loads."""
-    loaded = {"ComfyUI", *(plugin.id for plugin in trial.base.registry.enabled())}
-    for name, checkout, _, _ in checkouts.targets(trial.context.home, trial.base):
-        if name in loaded and trial.context.git.head(checkout) is not None:
-            yield from (f"{name}: {file}" for file in trial.context.git.edited(checkout))
-
-
-def _forced(trial: Trial, proposed: State) -> Iterator[str]:
-    """Versions that this change forces, and those that production forces against what is on trial."""
-    yield from (f"{entry.requirement}: {entry.reason}" for entry in trial.change.overrides)
-    new = {entry.requirement for entry in trial.change.overrides}
-    for entry in proposed.declared.resolutions:
-        for line in trial.change.declared_lines() if entry.forced and entry.requirement not in new else ():
-            if requirements.refuses(line, entry.requirement):
-                yield f"{entry.requirement} is forced since {entry.txid} ({entry.reason}), against: {line}"
 
 
 def _run_install_scripts(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> None:
@@ -311,29 +302,6 @@ def _run_install_scripts(trial: Trial, plan: boot.BootPlan, evidence: gates.Evid
             with trial.stages.stage("install.py"):
                 done = boot.run_script(plan, [plan.python, str(script)], script.parent, pack.id)
             evidence.install_scripts[pack.id] = (done.exit_code, done.lines)
-
-
-def _misfits(trial: Trial) -> Iterator[tuple[Verdict, str]]:
-    """What the packs on trial say that is not so here; of the others what a new ComfyUI would make untrue."""
-    machine, change = _machine(trial), trial.change
-    for pack in change.packs:
-        prefix = f"{pack.id}: " if len(change.packs) > 1 else ""
-        yield from ((verdict, f"{prefix}{reason}") for verdict, reason in fit.misfits(pack.declared, machine))
-    others = [plugin for plugin in trial.base.registry.enabled() if plugin.id not in change.ids]
-    for plugin in others if change.comfyui else ():
-        for verdict, reason in fit.misfits(planning.read_declared(trial.context, plugin), machine):
-            if verdict == "fail":
-                yield verdict, f"{plugin.id}: {reason}"
-
-
-def _machine(trial: Trial) -> fit.Machine:
-    python, comfyui = trial.context.interpreter, trial.change.comfyui
-    return fit.Machine(
-        python=python.version,
-        comfyui=comfyui.version if comfyui else trial.base.baseline.comfyui_version,
-        system=python.system,
-        has_accelerator=torch_backend.has_accelerator(python.system),
-    )
 
 
 def _boot(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> int | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from comfygov.model.names import canonical
+from comfygov.model.known_bad import DATED
 from comfygov.model.tx import Difference, Gate, InstallRequest, Verdict
+from comfygov.trial import denying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -22,7 +23,9 @@ class Evidence:
     `packs` are the packs on trial and their sources. `boot_error` is empty when ComfyUI became ready;
     `torch_misfit` is what does not fit and the pins that mend it; `misfits` what packs say of themselves that
     is not so here; `install_scripts` the exit code and last lines of each; `overlaps` says of which packages that
-    overwrite each other one is kept; `forced` are versions forced against what packs ask for.
+    overwrite each other one is kept; `forced` are versions forced against what packs ask for. `versions` are all
+    packages of the candidate, `findings` and `undeclared` what reading the packs found, `policy` what counts as what
+    ([policy.gates]).
     """
 
     packs: tuple[tuple[str, str], ...]
@@ -47,6 +50,10 @@ class Evidence:
     install_policy: str = "block"
     sandbox_note: str = ""
     unseen: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
+    policy: dict[str, Literal["warn", "fail"]] = field(default_factory=dict)
 
     @property
     def ids(self) -> frozenset[str]:
@@ -59,21 +66,47 @@ class Evidence:
 
 def judge(evidence: Evidence) -> tuple[Gate, ...]:
     """All gates, in the order in which they are shown."""
-    return tuple(gate for check in _CHECKS for gate in check(evidence))
+    return tuple(_weighed(gate, evidence.policy) for check in _CHECKS for gate in check(evidence))
+
+
+def _weighed(gate: Gate, policy: dict[str, Literal["warn", "fail"]]) -> Gate:
+    """The gate with the verdict that the home's policy gives it when it does not pass."""
+    counts_as = policy.get(gate.name, gate.verdict)
+    if gate.verdict not in ("warn", "fail") or counts_as == gate.verdict:
+        return gate
+    return Gate(gate.name, counts_as, f"{gate.reason} ([policy.gates])", gate.evidence)
 
 
 def blocking(gates: tuple[Gate, ...]) -> list[Gate]:
     return [gate for gate in gates if gate.verdict == "fail"]
 
 
+def denied(evidence: Evidence) -> tuple[str, ...]:
+    """Why nothing of this may run, a line for each reason; empty when it may."""
+    new = frozenset(package.name for package in evidence.packages.added)
+    found = (*denying.packs(evidence.packs, evidence.deny), *denying.packages(evidence.versions, new, evidence.deny))
+    return tuple(dict.fromkeys(found))
+
+
 def _denied(evidence: Evidence) -> Iterator[Gate]:
-    names = {canonical(name) for name in evidence.ids} | {source.lower() for _, source in evidence.packs}
-    names |= {package.name for package in evidence.packages.added}
-    hits = tuple(entry for entry in evidence.deny if entry.lower() in names or canonical(entry) in names)
-    if hits:
-        yield Gate("deny_list", "fail", "policy.deny names it", hits)
+    if hits := denied(evidence):
+        yield Gate("deny_list", "fail", f"known to do harm (list of {DATED}), or named by policy.deny", hits)
     else:
-        yield Gate("deny_list", "pass", "nothing of it is on the deny list")
+        yield Gate("deny_list", "pass", f"nothing of it is on the deny list (of {DATED})")
+
+
+def _static_findings(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.findings:
+        yield Gate("static_findings", "warn", "its code has what a careful reader would stop at", evidence.findings)
+    elif evidence.packs:
+        yield Gate("static_findings", "pass", "nothing in its code looks hidden or hostile")
+
+
+def _declared_requirements(evidence: Evidence) -> Iterator[Gate]:
+    if evidence.undeclared:
+        yield Gate("declared_requirements", "warn", "it imports what it does not declare", evidence.undeclared)
+    elif evidence.packs:
+        yield Gate("declared_requirements", "pass", "it declares what it imports")
 
 
 def _declared_fit(evidence: Evidence) -> Iterator[Gate]:
@@ -234,6 +267,8 @@ def _smoke(evidence: Evidence) -> Iterator[Gate]:
 
 _CHECKS = (
     _denied,
+    _static_findings,
+    _declared_requirements,
     _declared_fit,
     _local_edits,
     _resolves,

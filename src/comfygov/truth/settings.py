@@ -10,6 +10,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model import builds
 from comfygov.model.config import Config
+from comfygov.model.tx import GATES
 from comfygov.ports import fs, toml
 from comfygov.ports.source import without_credentials
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# A name, an address or path, or a name with version specifiers (PEP 440).
+_DENIABLE = re.compile(
+    r"[A-Za-z0-9][\w.-]*|\S*[/:]\S*"
+    r"|[A-Za-z0-9][\w.-]*\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+(?:\s*,\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+)*"
+)
 HEADER = "# Settings of this comfygov home. All keys: docs/05_data_contracts.md\n"
 
 
@@ -62,6 +68,13 @@ def _check_values(path: Path, config: Config) -> Config:
     _refuse_odd_words(path, "torch_backends", config.python.torch_backends, builds.is_build, builds.BUILD_RULE)
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
+    for gate in config.policy.gates:
+        if gate not in GATES:
+            raise _unknown(path, f"gate `{gate}` in [policy.gates]", gate, list(GATES))
+    for entry in config.policy.deny:
+        if not _DENIABLE.fullmatch(entry):
+            known = 'known forms: "PACK", "https://HOST/OWNER/PACK", "PACKAGE", "PACKAGE==1.2"'
+            raise GovError(Code.BAD_CONFIG, f"{path}: `{entry}` in `deny` is no pack, source or release", known)
     if not re.fullmatch(r"none|[1-9]\d*(\.\d+)?\s*([KMGT](i?B)?|%)", config.tx.memory_limit):
         known = 'known forms: "16G", "75%", "none"'
         raise GovError(Code.BAD_CONFIG, f"{path}: `memory_limit` is no amount of memory", known)
