@@ -359,6 +359,38 @@ def test_amazons_own_addresses(location: str, url: str) -> None:
     assert s3.object_url(location, "eu-west-1") == url
 
 
+@pytest.mark.parametrize("value", ["not a url", "::::", "ftp://h", "http://", "http://h:99999", "http://[::1"])
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "CIVITAI_ENDPOINT", "STORAGE_EMULATOR_HOST", "AWS_ENDPOINT_URL"])
+def test_an_endpoint_that_is_no_address_is_said(
+    fetch: Fetching, name: str, value: str, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setenv(name, value)
+    source = {"H": "hf://o/r/x.pt", "C": "civitai://1", "S": "gs://bucket/x.pt", "A": "s3://bucket/x.pt"}[name[0]]
+    with refused(Code.BAD_CONFIG) as caught:
+        fetch(source)
+    assert name in caught.value.message
+
+
+@pytest.mark.parametrize("broken", [f"{TOKEN}\nX-Other: 1", f"{TOKEN}\u2026"])
+def test_a_token_that_cannot_be_sent_is_not_shown(
+    fetch: Fetching, server: ModelServer, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.base)
+    monkeypatch.setenv("HF_TOKEN", broken)
+    said = fetch.refused("hf://org/repo/m.bin")
+    assert "cannot be sent" in said
+    assert TOKEN not in said
+    assert server.seen == []
+
+
+def test_a_dead_proxy_is_named_without_its_password(fetch: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch.policy = type(fetch.policy)(attempts=1)
+    monkeypatch.setenv("http_proxy", "http://me:secret-of-proxy@127.0.0.1:1")
+    said = fetch.refused("http://example.org/m.bin")
+    assert "the proxy 127.0.0.1:1 does not answer" in said
+    assert "secret-of-proxy" not in said
+
+
 # -- proxies --------------------------------------------------------------------------------------
 
 

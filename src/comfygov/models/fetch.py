@@ -103,8 +103,8 @@ class Fetcher:
             try:
                 got = self._from_source(entry, source, key)
             except HttpFailure as failure:
-                network = network or failure.transient or failure.status not in (404, 410)
-                skipped.append(f"{source.public}: {failure}")
+                network = network or failure.transient or failure.status == 0
+                skipped.append(f"{source.public}: {failure}{_login(source, failure)}")
             except (Unfit, safetensors.BadHeader) as problem:
                 skipped.append(f"{source.public}: {problem}")
             else:
@@ -186,6 +186,19 @@ class Fetcher:
             return
         self.store.take(part.path, got.checksum)
         part.record.unlink(missing_ok=True)
+
+
+_LOGINS = {
+    "hf": "set HF_TOKEN",
+    "civitai": "set CIVITAI_TOKEN",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "http": "put a login into ~/.netrc",
+}
+
+
+def _login(source: Source, failure: HttpFailure) -> str:
+    return f": {_LOGINS[source.kind]}, or one that may have it" if failure.status in (401, 403) else ""
 
 
 def _open_file(path: Path) -> FileIO:

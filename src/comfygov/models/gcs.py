@@ -28,10 +28,7 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def endpoint() -> str:
-    given = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
-    if given:
-        return given if "://" in given else f"http://{given}"
-    return "https://storage.googleapis.com"
+    return http.endpoint(("STORAGE_EMULATOR_HOST",), "https://storage.googleapis.com", "http")
 
 
 def object_url(location: str) -> str:

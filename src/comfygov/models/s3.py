@@ -79,12 +79,11 @@ def object_url(location: str, bucket_region: str) -> str:
     """At Amazon the bucket is part of the host, but where its dots would not fit the certificate; elsewhere
     (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) it is the first part of the path."""
     bucket, _, key = location.partition("/")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     path = quote(key, safe="/-_.~")
-    if endpoint:
-        return f"{endpoint.rstrip('/')}/{bucket}/{path}"
-    if "." in bucket:
-        return f"https://s3.{bucket_region}.amazonaws.com/{bucket}/{path}"
+    amazon = f"https://s3.{bucket_region}.amazonaws.com"
+    endpoint = http.endpoint(("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), amazon)
+    if endpoint != amazon or "." in bucket:
+        return f"{endpoint}/{bucket}/{path}"
     return f"https://{bucket}.s3.{bucket_region}.amazonaws.com/{path}"
 
 

@@ -83,11 +83,15 @@ def _where_instead(host: str) -> str:
 
 
 def hf_endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    from comfygov.ports.http import endpoint
+
+    return endpoint(("HF_ENDPOINT",), "https://huggingface.co")
 
 
 def civitai_endpoint() -> str:
-    return (os.environ.get("CIVITAI_ENDPOINT") or "https://civitai.com").rstrip("/")
+    from comfygov.ports.http import endpoint
+
+    return endpoint(("CIVITAI_ENDPOINT",), "https://civitai.com")
 
 
 def _hugging_face(text: str, rest: str) -> Source:

@@ -125,7 +125,11 @@ def _fetch(place: Place, fetcher: Fetcher, entry: ModelEntry) -> Fetched:
         return fetcher.fetch(entry, place.folders.target(entry.target_path))
     except NotFetched as failure:
         code = Code.NETWORK if failure.network else Code.BAD_SOURCE
-        hint = "run it again: what has arrived is kept" if failure.network else "check the address"
+        hint = (
+            "run it again: what has arrived is kept"
+            if failure.network
+            else "check the address, and whether it wants a login"
+        )
         raise GovError(code, f"{entry.name} was not fetched", hint, failure.skipped) from failure
 
 

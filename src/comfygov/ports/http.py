@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+from comfygov.errors import Code, GovError
 from comfygov.ports.secrets import hidden
 from comfygov.ports.source import without_credentials
 
@@ -69,6 +71,24 @@ def origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(scheme, 0)
+
+
+def endpoint(variables: tuple[str, ...], default: str, scheme: str = "") -> str:
+    """The address that the first set one of `variables` holds, else `default`, without a slash at its end. `scheme`
+    is put before one that has none. Raises `bad_config` for what is no address."""
+    name = next((name for name in variables if os.environ.get(name, "").strip()), "")
+    given = os.environ[name].strip() if name else default
+    text = (f"{scheme}://{given}" if scheme and "://" not in given else given).rstrip("/")
+    try:
+        is_address = origin(text)[0] in _DEFAULT_PORTS and bool(re.fullmatch(r"[\w.:\[\]-]+", _host(text)))
+    except ValueError:
+        is_address = False
+    if not is_address:
+        shown = without_credentials(given)[:200]
+        raise GovError(
+            Code.BAD_CONFIG, f"{name} is `{shown}`, which is no http address", f"correct it, or unset {name}"
+        )
+    return text
 
 
 def is_loopback(url: str) -> bool:
@@ -194,7 +214,11 @@ class Http:
             )
         except urllib3.exceptions.HTTPError as error:
             raise _unanswered(url, error) from error
-        except (ValueError, OSError) as error:
+        except ValueError as error:
+            # Its words would be the header's, with the token in them, in a form that nobody would know again.
+            words = "a token that belongs to it has characters that cannot be sent (a line break?)"
+            raise HttpFailure(f"{_host(url)}: {words}", transient=False) from error
+        except OSError as error:
             raise HttpFailure(f"{_host(url)}: {error}", transient=False) from error
         self._open.add(response)
         return response
@@ -352,9 +376,11 @@ def _meaning(status: int) -> str:
 def _unanswered(url: str, error: Exception) -> HttpFailure:
     import urllib3
 
-    permanent = (urllib3.exceptions.LocationParseError, urllib3.exceptions.SSLError)
-    transient = not isinstance(error, permanent)
-    return HttpFailure(f"{_host(url)} does not answer: {_words(error)}", transient=transient)
+    wrong = urllib3.exceptions
+    transient = not isinstance(error, (wrong.LocationValueError, wrong.SSLError, wrong.ProxySchemeUnknown))
+    proxy = proxy_for(url)
+    who = f"the proxy {_host(proxy)}" if proxy and not isinstance(error, wrong.SSLError) else _host(url)
+    return HttpFailure(f"{who} does not answer: {_words(error)}", transient=transient)
 
 
 def _words(error: Exception) -> str:
