@@ -96,7 +96,7 @@ def owners(environment: Path) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for name, _, path in dist_infos(environment):
         try:
-            rows = _all_rows(Path(path, "RECORD").read_text(encoding="utf-8"))
+            rows = all_rows(Path(path, "RECORD").read_text(encoding="utf-8"))
             tops = {file.split("/", 1)[0].split(".")[0] for file, _, _ in rows if file.endswith(_MODULES)}
         except (OSError, ValueError):
             continue  # a package that cannot be read provides nothing
