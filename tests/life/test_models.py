@@ -322,13 +322,14 @@ def test_scan_takes_what_is_there(models: Models, bare: Governed) -> None:
     write_safetensors(models.folder / "loras" / "l.safetensors", lora, b"12")
     write_safetensors(models.folder / "loras" / "cut.safetensors", lora, b"1")
     (models.folder / "checkpoints").mkdir()
+    (models.folder / "loras" / "L.safetensors").write_bytes((models.folder / "loras" / "l.safetensors").read_bytes())
     for name in ("a.ckpt", "b.pt", "c.pt2", "d.bin", "e.pth", "f.PKL", "g.txt"):
         (models.folder / "checkpoints" / name).write_bytes(name.encode())
     models.gov("scan", "--dry-run").failed(3, "cut.safetensors")
     assert not models.spec.exists()
-    models.gov("scan").failed(3, "cut.safetensors", "speaks of 2 bytes")
+    models.gov("scan").failed(3, "cut.safetensors", "speaks of 2 bytes", "one file with loras/L.safetensors")
     written = yaml.safe_load(models.spec.read_text())["models"]
-    assert [one["name"] for one in written] == ["a.ckpt", "b.pt", "c.pt2", "d.bin", "e.pth", "f.PKL", "l.safetensors"]
+    assert [one["name"] for one in written] == ["a.ckpt", "b.pt", "c.pt2", "d.bin", "e.pth", "f.PKL", "L.safetensors"]
     assert (written[-1]["kind"], written[-1]["metadata"]) == ("lora", {"ss_network_module": "lora"})
     assert set(models.statuses()) == {"present"}
     (models.folder / "checkpoints" / "a.ckpt").write_bytes(b"another")

@@ -58,6 +58,8 @@ def test_kinds(name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("header", "data", "length"),
     [
+        (b"{" + b",".join(b'"%d":{"data_offsets":0}' % n for n in range(100_001)) + b"}", b"", None),
+        (b" " * 32_000_001, b"", None),
         (b'{"__metadata__":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"", None),
         ({"a": tensor(0, 16, (8,))}, b"\0" * 15, None),
         ({"a": tensor(0, 16, (8,))}, b"\0" * 17, None),

@@ -77,8 +77,8 @@ def scan(options: Options, *, dry_run: bool, **where: Any) -> int:  # noqa: ANN4
 
     result = read(open_at(options, **where), dry_run=dry_run)
     count = len(result.problems)
-    message = f"{count} model file{'' if count == 1 else 's'} not what the name or the spec says"
-    error = GovError(Code.DRIFT, message, "fetch them again, or remove them") if count else None
+    message = f"{count} model file{' was' if count == 1 else 's were'} not taken into the spec"
+    error = GovError(Code.DRIFT, message, "fetch them again, rename or remove them") if count else None
     return judged(options, result, scan_lines(result), result.problems, error)
 
 

@@ -38,6 +38,7 @@ def scan(place: Place, *, dry_run: bool) -> ScanResult:
     if not root.is_dir():
         raise GovError(Code.NOT_FOUND, f"there is no folder {root}", "name the one with the models: --models-dir")
     odd, found = _find(place, root)
+    odd += _without_clashes(found)
     look = place.look()
     try:
         look.sum_all(found)
@@ -78,6 +79,20 @@ def _find(place: Place, root: Path) -> tuple[list[ScannedModel], list[Found]]:
             continue
         found.append(Found(ModelEntry(path.name, target), path, facts, place.memory.known(facts)))
     return odd, found
+
+
+def _without_clashes(found: list[Found]) -> list[ScannedModel]:
+    """Take out the files whose names another one has where case does not matter: a spec cannot hold both."""
+    first: dict[str, Found] = {}
+    clashes: list[ScannedModel] = []
+    for one in list(found):
+        other = first.setdefault(spec.folded(one.entry.target_path), one)
+        if other is not one:
+            found.remove(one)
+            problem = f"on some systems it is one file with {other.entry.target_path}"
+            size = one.facts.st_size if one.facts else 0
+            clashes.append(ScannedModel(one.entry.name, one.entry.target_path, size, "", problem=problem))
+    return clashes
 
 
 def _target(path: Path, name: str, root: Path, place: Place) -> str:
