@@ -177,6 +177,27 @@ def test_a_child_changes_nothing_elsewhere(code: str, box: Box) -> None:
 
 
 @needs_landlock
+@pytest.mark.skipif(not landlock.can_filter(), reason="this machine's system calls are not known")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.chmod('../outside/file', 0)",
+        "os.chmod('../outside', 0)",
+        "os.fchmod(os.open('../outside/file', os.O_RDONLY), 0)",
+        "os.utime('../outside/file', (1, 1))",
+        "os.chown('../outside/file', 1234, 1234)",
+        "os.setxattr('../outside/file', 'user.x', b'1')",
+        "import subprocess; subprocess.run(['chmod', '0', '../outside/file'], check=True)",
+    ],
+)
+def test_rights_owners_and_times_stay_and_nobody_fails_for_it(code: str, box: Box) -> None:
+    before = (box.file.stat(), os.listxattr(box.file), box.outside.stat().st_mode)
+    done = box.python(code)
+    assert done.returncode == 0, done.stderr
+    assert (box.file.stat(), os.listxattr(box.file), box.outside.stat().st_mode) == before
+
+
+@needs_landlock
 def test_a_file_that_shares_its_bytes_is_read_only_by_its_path_outside(box: Box) -> None:
     """What is linked into a folder that may be written can be changed: links must never lead there."""
     (box.inside / "shared").hardlink_to(box.file)

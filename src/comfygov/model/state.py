@@ -86,6 +86,14 @@ class PackHealth(Stored, frozen=True):
     seconds: float = 0.0
 
 
+class WorkflowRun(Stored, frozen=True):
+    """What a smoke workflow gave: `outputs` is node id -> kind -> how many, `digest` the sha256 of the workflow."""
+
+    name: str
+    digest: str
+    outputs: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
 class Baseline(Stored, frozen=True):
     """What a boot of ComfyUI showed: the measure for every later trial.
 
@@ -100,6 +108,7 @@ class Baseline(Stored, frozen=True):
     core_classes: tuple[str, ...] = ()
     core_failures: tuple[str, ...] = ()
     packs: tuple[PackHealth, ...] = ()
+    workflows: tuple[WorkflowRun, ...] = ()
 
     def pack(self, name: str) -> PackHealth | None:
         return next((pack for pack in self.packs if pack.name == name), None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from comfygov.errors import Code, GovError
+from comfygov.model.state import Baseline
 from comfygov.ops import boxing, locking, smoke, trying
 from comfygov.ops.bisect_walk import Verdict
 from comfygov.ops.context import LOCK_WAIT_SECONDS, Context, hidden
@@ -165,7 +166,8 @@ def _run_workflow(context: Context, check: Check, plan: boot.BootPlan, log: Path
     workflow = str(check.workflow)
     try:
         with boot.booted(plan) as booted:
-            [gate] = smoke.workflows(_for_workflow(context, workflow, plan.timeout_seconds), booted.api)
+            one = _for_workflow(context, workflow, plan.timeout_seconds)
+            [gate], _ = smoke.workflows(one, booted.api, Baseline())
     except boot.BootFailed as failure:
         return Judgement("bad", failure.message, failure.details, stderr)
     reason = gate.reason.removeprefix(workflow).lstrip(": ")

@@ -310,7 +310,9 @@ def _boot(trial: Trial, plan: boot.BootPlan, evidence: gates.Evidence) -> int | 
         with trial.stages.stage("boot ComfyUI"), boot.booted(plan) as booted:
             evidence.health = booted.health
             faults.point("trial.booted")
-            evidence.smoke += smoke.workflows(trial.context, booted.api)
+            verdicts, runs = smoke.workflows(trial.context, booted.api, trial.base.baseline)
+            evidence.smoke += verdicts
+            evidence.health = msgspec.structs.replace(booted.health, workflows=runs)
     except boot.BootFailed as failure:
         evidence.boot_error = failure.message
         evidence.boot_log = failure.details

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import urllib3
 
 _JSON = dict[str, Any]
+_MAX_BODY_BYTES = 256 << 20
+_BODY_SECONDS = 120.0
 
 
 class ComfyApi:
@@ -29,32 +31,32 @@ class ComfyApi:
 
     def _request(
         self, method: str, route: str, body: _JSON | None = None, fields: dict[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer; raises GovError `tool_failed` when there is none."""
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer; raises GovError `tool_failed` when there is none. Who answers may be a
+        pack that means harm: it cannot fill our memory, nor keep us by one byte after the other."""
         import urllib3
 
+        sent: dict[str, Any] = {"json": body} if fields is None else {"fields": fields}
         try:
-            if fields is not None:
-                return self._pool.request(method, self.base + route, fields=fields)
-            return self._pool.request(method, self.base + route, json=body)
+            response = self._pool.request(method, self.base + route, preload_content=False, **sent)
+            with response:
+                return response.status, _whole_body(response, route)
         except urllib3.exceptions.HTTPError as error:
             raise GovError(Code.TOOL_FAILED, f"ComfyUI does not answer {route}: {error}", "its log says why") from error
 
     def alive(self) -> bool:
         """True when the API answers."""
         try:
-            return self._request("GET", "/system_stats").status == 200
+            return self._request("GET", "/system_stats")[0] == 200
         except GovError:
             return False
 
     def get(self, route: str) -> _JSON:
         """The JSON object at `route`; raises GovError `tool_failed` on any other answer."""
-        response = self._request("GET", route)
-        if response.status != 200:
-            raise GovError(
-                Code.TOOL_FAILED, f"ComfyUI answered {route} with status {response.status}", "its log says why"
-            )
-        return _decode(response.data, route)
+        status, data = self._request("GET", route)
+        if status != 200:
+            raise GovError(Code.TOOL_FAILED, f"ComfyUI answered {route} with status {status}", "its log says why")
+        return _decode(data, route)
 
     def system_stats(self) -> _JSON:
         return self.get("/system_stats")
@@ -65,8 +67,8 @@ class ComfyApi:
 
     def post(self, route: str, body: _JSON) -> tuple[int, _JSON]:
         """Status and JSON of the answer; an answer without a body is {}."""
-        response = self._request("POST", route, body)
-        return response.status, _decode(response.data, route) if response.data else {}
+        status, data = self._request("POST", route, body)
+        return status, _decode(data, route) if data else {}
 
     def submit(self, workflow: _JSON, prompt_id: str) -> None:
         """Queue an API-format workflow under our own id; raises when ComfyUI refuses any part of it."""
@@ -91,16 +93,27 @@ class ComfyApi:
     def view(self, filename: str, subfolder: str, kind: str) -> bytes:
         """The bytes of an output file."""
         fields = {"filename": filename, "subfolder": subfolder, "type": kind}
-        response = self._request("GET", "/view", fields=fields)
-        if response.status != 200:
+        status, data = self._request("GET", "/view", fields=fields)
+        if status != 200:
             raise GovError(Code.TOOL_FAILED, f"ComfyUI has no output file {filename}", "its log says why")
-        return response.data
+        return data
+
+
+def _whole_body(response: urllib3.BaseHTTPResponse, route: str) -> bytes:
+    deadline = time.monotonic() + _BODY_SECONDS
+    data = bytearray()
+    while part := response.read1(1 << 20, decode_content=False):
+        data += part
+        if len(data) > _MAX_BODY_BYTES or time.monotonic() > deadline:
+            message = f"ComfyUI answers {route} without end"
+            raise GovError(Code.TOOL_FAILED, message, "its log says why")
+    return bytes(data)
 
 
 def _decode(data: bytes, route: str) -> _JSON:
     try:
         return msgspec.json.decode(data, type=_JSON)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise GovError(Code.TOOL_FAILED, f"what answers {route} is no ComfyUI: {error}", "its log says why") from error
 
 

@@ -39,11 +39,21 @@ _SCOPES = 0b11  # no signals and no abstract unix sockets of processes outside
 
 _SET_SECCOMP = 22
 _FILTER_MODE = 2
-_LOAD, _EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_ALLOW, _REFUSE, _PRETEND = 0x7FFF0000, 0x00050000 | 13, 0x00050000  # EACCES; no error
+_X32_BIT = 0x40000000
 _IO_URING_SETUP = 425  # it opens sockets without the system call
-# Architecture as the kernel names it, and the number of socket(2).
-_SOCKET_CALL = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
+# Calls that change metadata, of kernels that have them: fchmodat2, setxattrat, removexattrat.
+_NEW_METADATA_CALLS = (452, 463, 466)
+# Architecture as the kernel names it, the number of socket(2), and of what changes rights (chmod, fchmod, fchmodat),
+# owners (chown, fchown, lchown, fchownat), times (utime, utimes, futimesat, utimensat), attributes (set, remove xattr).
+_CALLS = {
+    "x86_64": (
+        *(0xC000003E, 41),
+        (90, 91, 268, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, *_NEW_METADATA_CALLS),
+    ),
+    "aarch64": (0xC00000B7, 198, (52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16, *_NEW_METADATA_CALLS)),
+}
 _STREAM, _TYPE_MASK = 1, 0xF
 
 
@@ -56,9 +66,10 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def holds_datagrams() -> bool:
-    """True where `--serve` can also refuse UDP and raw sockets, which Landlock does not know."""
-    return sys.platform == "linux" and platform.machine() in _SOCKET_CALL
+def can_filter() -> bool:
+    """True where system calls are filtered too: changes of rights and times, and with `--serve` UDP and raw sockets,
+    none of which Landlock knows."""
+    return sys.platform == "linux" and platform.machine() in _CALLS
 
 
 def restrict(writable: list[str], readable: list[str], serve_port: int = 0) -> None:
@@ -92,36 +103,46 @@ def restrict(writable: list[str], readable: list[str], serve_port: int = 0) -> N
     _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
     _check(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock_restrict_self")
     os.close(ruleset)
-    if serve_port and holds_datagrams():
-        _refuse_datagrams(libc)
+    if can_filter():
+        _filter_calls(libc, no_datagrams=bool(serve_port))
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def _refuse_datagrams(libc: ctypes.CDLL) -> None:
-    """Internet sockets are TCP or refused, packet and vsock sockets are refused (classic BPF, seccomp(2))."""
-    architecture, socket_call = _SOCKET_CALL[platform.machine()]
+def _filter_calls(libc: ctypes.CDLL, *, no_datagrams: bool) -> None:
+    """What Landlock does not know (classic BPF, seccomp(2)): changes of rights, owners, times and attributes do
+    nothing and say that they did; with `no_datagrams` internet sockets are TCP or refused, packet and vsock refused."""
+    architecture, socket_call, metadata_calls = _CALLS[platform.machine()]
     inet, inet6, packet, vsock = 2, 10, 17, 40
     code = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _REFUSE),  # a 32-bit program would have other numbers
         (_LOAD, 0, 0, 0),
-        (_EQUAL, 10, 0, _IO_URING_SETUP),
-        (_EQUAL, 0, 8, socket_call),
-        (_LOAD, 0, 0, 16),  # the family
-        (_EQUAL, 7, 0, packet),
-        (_EQUAL, 6, 0, vsock),
-        (_EQUAL, 1, 0, inet),
-        (_EQUAL, 0, 3, inet6),
-        (_LOAD, 0, 0, 24),  # the type, with flags above it
-        (_AND, 0, 0, _TYPE_MASK),
-        (_EQUAL, 0, 1, _STREAM),
-        (_RETURN, 0, 0, _ALLOW),
+        (_AT_LEAST, 0, 1, _X32_BIT),
         (_RETURN, 0, 0, _REFUSE),
+        (_EQUAL, 0, 1, _IO_URING_SETUP),
+        (_RETURN, 0, 0, _REFUSE),
+        *(step for call in metadata_calls for step in ((_EQUAL, 0, 1, call), (_RETURN, 0, 0, _PRETEND))),
     ]
+    if no_datagrams:
+        code += [
+            (_EQUAL, 0, 8, socket_call),
+            (_LOAD, 0, 0, 16),  # the family
+            (_EQUAL, 7, 0, packet),
+            (_EQUAL, 6, 0, vsock),
+            (_EQUAL, 1, 0, inet),
+            (_EQUAL, 0, 3, inet6),
+            (_LOAD, 0, 0, 24),  # the type, with flags above it
+            (_AND, 0, 0, _TYPE_MASK),
+            (_EQUAL, 0, 1, _STREAM),
+            (_RETURN, 0, 0, _ALLOW),
+            (_RETURN, 0, 0, _REFUSE),
+        ]
+    else:
+        code.append((_RETURN, 0, 0, _ALLOW))
     packed = b"".join(struct.pack("HBBI", *instruction) for instruction in code)
     buffer = ctypes.create_string_buffer(packed, len(packed))
     program = _Program(len(code), ctypes.cast(buffer, ctypes.c_void_p))

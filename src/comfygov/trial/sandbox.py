@@ -96,12 +96,14 @@ class Sandbox:
             return ()
         held = ["writing, creating and deleting outside of its own directories", "reading the files in your home"]
         if self.name == "bwrap":
-            held += ["seeing that they are there", "other programs' sockets", "processes that outlive it"]
+            held += ["seeing that they are there", "processes that outlive it"]
+            held += ["other programs' sockets" if self.network == "deny" else "other programs' sockets that are files"]
             return (*held, *(["every network but its own loopback"] if self.network == "deny" else []))
+        held += ["rights, owners and times of your files"] if landlock.can_filter() else []
         held += ["signals to other processes"] if landlock.abi() >= landlock.SCOPE_ABI else []
         if self.network == "deny":
             held += ["TCP connections"] if landlock.abi() >= landlock.NETWORK_ABI else []
-            held += ["UDP"] if landlock.holds_datagrams() else []
+            held += ["UDP"] if landlock.can_filter() else []
         return tuple(held)
 
     def does_not_hold(self) -> tuple[str, ...]:
@@ -111,11 +113,12 @@ class Sandbox:
         open_network = ["connections"] if self.network != "deny" else []
         if self.name == "bwrap":
             return tuple(open_network)
-        loose = ["names of your files, chmod", "sockets of other programs (docker, ssh-agent)", *open_network]
+        loose = ["names of your files", "sockets of other programs (docker, ssh-agent)", "/dev/shm", *open_network]  # noqa: S108
+        loose += [] if landlock.can_filter() else ["chmod and chown of your files"]
         loose += ["signals to your other processes"] if landlock.abi() < landlock.SCOPE_ABI else []
         if self.network == "deny":
             loose += ["TCP connections"] if landlock.abi() < landlock.NETWORK_ABI else []
-            loose += [] if landlock.holds_datagrams() else ["UDP"]
+            loose += [] if landlock.can_filter() else ["UDP"]
         return tuple(loose)
 
 
