@@ -242,6 +242,23 @@ def test_a_damaged_lock_is_named(made: Governed, tmp_path: Path, text: str) -> N
     ran.failed(2, "is no lock that can be used")
 
 
+def test_every_command_judges_a_lock(made: Governed, tmp_path: Path) -> None:
+    import msgspec
+
+    from comfygov.model.version import VersionLock
+    from comfygov.versions import lockfile
+
+    lock = json.loads(lock_of(made.home).read_bytes())
+    lock["custom_nodes"][0]["name"] = "../../etc"
+    lock["digest"] = lockfile.digest_of(msgspec.convert(lock, VersionLock))
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(lock))
+    for words in (("show", str(bad)), ("diff", "one", str(bad)), ("diff", str(bad), "one"), ("verify", str(bad))):
+        made.gov("version", *words).failed(2, "cannot be the name of a pack")
+        made.gov("--json", "version", *words).failed(2)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.json"]
+
+
 def test_versions_are_listed_shown_and_compared(made: Governed, tmp_path: Path) -> None:
     assert [row["name"] for row in made.json("version", "list")["versions"]] == ["one"]
     shown = made.gov("version", "show", "one").ok().stdout

@@ -175,7 +175,7 @@ def judged_target(where: str, text: str, models_dir: Path, home: Path | None) ->
     if not parts or ".." in parts or parts[0].startswith("~") or re.match(r"[A-Za-z]:", parts[0]):
         raise _leaves(where, text, root)
     if any(_is_odd(part) for part in parts):
-        problem = f"{where}: `{text[:200]}` has a name that is too long or has characters that no name may have"
+        problem = f"{where}: `{text[:200]}` has a name that no model can have: too long, odd characters, or git's own"
         raise GovError(Code.BAD_CONFIG, problem, "give it another target_path")
     return "/".join(parts)
 
@@ -185,7 +185,7 @@ def _is_odd(part: str) -> bool:
         too_long = len(part.encode()) > _MAX_NAME_BYTES
     except UnicodeEncodeError:
         return True
-    return too_long or "\\" in part or any(ord(c) < 32 or ord(c) == 127 for c in part)
+    return too_long or "\\" in part or part.lower() == ".git" or any(ord(c) < 32 or ord(c) == 127 for c in part)
 
 
 def _leaves(where: str, text: str, root: str) -> GovError:

@@ -27,6 +27,9 @@ _SUM = re.compile(r"sha256:[0-9a-f]{64}")
 _REQUIRES = re.compile(r"==3\.\d{1,2}\.\*")
 _WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.(?:whl|tar\.gz|zip)")
 _TEXT_BYTES = 20_000_000
+_MOST_LEVELS = 20
+_MOST_BYTES = 2**53
+"""What JSON readers of other languages can still count, and more than any file has."""
 
 
 def judge(path: Path, lock: VersionLock) -> None:
@@ -40,8 +43,8 @@ def judge(path: Path, lock: VersionLock) -> None:
         _node(path, node)
     _python(path, lock.python)
     for model in lock.models:
-        if not _SUM.fullmatch(model.checksum) or (model.size or 0) < 0:
-            raise bad(path, f"the model `{model.name[:100]}` has no sha256 checksum, or a negative size")
+        if not _SUM.fullmatch(model.checksum) or not 0 <= (model.size or 0) < _MOST_BYTES:
+            raise bad(path, f"the model `{model.name[:100]}` has no sha256 checksum, or a size that no file has")
 
 
 def bad(path: Path, problem: str) -> GovError:
@@ -91,6 +94,8 @@ def _python(path: Path, python: LockedPython) -> None:
     if max(len(python.pyproject), len(python.uv_lock)) > _TEXT_BYTES:
         raise bad(path, "its project files are larger than any that uv wrote")
     try:
+        for text in (python.pyproject, python.uv_lock):
+            _refuse_depth(toml.loads(text))
         uv = toml.loads(python.pyproject)["tool"]["uv"]
         links = uv.get("find-links", [])
         places = {package["name"]: portable.local_place(package) for package in portable.packages_in(python.uv_lock)}
@@ -98,10 +103,10 @@ def _python(path: Path, python: LockedPython) -> None:
         indexes = portable.indexes(python.pyproject)
         several = builds.several(python.pyproject)
     except (toml.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise bad(path, f"its project files cannot be read: {error}") from error
+        raise bad(path, f"its project files cannot be read: {str(error)[:400]}") from error
     for name, place in places.items():
         if place:
-            raise bad(path, f"the package {name} would come from {without_credentials(place)[:200]}")
+            raise bad(path, f"the package {name[:100]} would come from {without_credentials(place)[:200]}")
     if any(link != WHEELS and not link.startswith(("http://", "https://")) for link in links):
         raise bad(path, "its pyproject names a folder for wheels")
     if packages != python.packages or indexes != python.indexes:
@@ -109,6 +114,19 @@ def _python(path: Path, python: LockedPython) -> None:
     _builds(path, python, several)
     for package in packages:
         _package(path, package.name, package.source, package.hashes)
+
+
+def _refuse_depth(document: object) -> None:
+    """What reads it later goes down one call for each level."""
+    level: list[object] = [document]
+    for _ in range(_MOST_LEVELS):
+        level = [inner for one in level if isinstance(one, dict | list) for inner in _inside(one)]
+    if level:
+        raise ValueError(f"more than {_MOST_LEVELS} levels are in each other")
+
+
+def _inside(one: dict[str, object] | list[object]) -> Iterable[object]:
+    return one.values() if isinstance(one, dict) else one
 
 
 def _builds(path: Path, python: LockedPython, several: tuple[str, ...]) -> None:
@@ -127,11 +145,11 @@ def _sums(python: LockedPython) -> dict[str, str]:
 def _package(path: Path, name: str, source: str, hashes: dict[str, str]) -> None:
     for file, text in hashes.items():
         if not _SUM.fullmatch(text) or (source == WHEELS and not _WHEEL.fullmatch(file)):
-            raise bad(path, f"the package {name} has a file `{file[:100]}` with the sum `{text[:80]}`")
+            raise bad(path, f"the package {name[:100]} has a file `{file[:100]}` with the sum `{text[:80]}`")
     if source == WHEELS and not hashes:
-        raise bad(path, f"the package {name} travels beside the lock and has no sum")
+        raise bad(path, f"the package {name[:100]} travels beside the lock and has no sum")
     if without_credentials(source) != source and not source.startswith("https://github.com/"):
-        raise bad(path, f"the package {name} has an address with credentials")
+        raise bad(path, f"the package {name[:100]} has an address with credentials")
 
 
 def _refuse_twice(path: Path, what: str, names: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from comfygov.model.version import VERSION_SCHEMA, VersionLock
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MOST_WORDS = 400
 MAX_LOCK_BYTES = 256_000_000
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 64"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -82,7 +83,12 @@ def _decode(path: Path, data: bytes) -> VersionLock:
             )
         return msgspec.json.decode(data, type=VersionLock)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad(path, f"it cannot be read: {error}") from error
+        raise _bad(path, f"it cannot be read: {_shortened(str(error))}") from error
+
+
+def _shortened(words: str) -> str:
+    """An error that quotes what it does not know quotes all of it; the place stands at its end."""
+    return words if len(words) <= _MOST_WORDS else f"{words[: _MOST_WORDS // 2]}…{words[-_MOST_WORDS // 2 :]}"
 
 
 class _Schema(msgspec.Struct):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import stat
+import unicodedata
 from typing import TYPE_CHECKING, Literal
 
 from comfygov.errors import Code, GovError
@@ -125,7 +126,7 @@ def judge(where: str, files: Sequence[PatchedFile]) -> None:
     seen: set[str] = set()
     for file in files:
         parts = file.path.split("/")
-        odd = any(part in ("", ".", "..") or part.lower() == ".git" or _is_odd(part) for part in parts)
+        odd = any(part in ("", ".", "..") or _is_git(part) or _is_odd(part) for part in parts)
         if odd or file.path.casefold() in seen:
             raise GovError(Code.BAD_CONFIG, f"{where}: `{file.path[:200]}` is no path of a file in it", _FROM_WHERE)
         seen.add(file.path.casefold())
@@ -147,6 +148,11 @@ def _judge_link(where: str, file: PatchedFile) -> None:
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
         if depth < 0 or target.startswith("/"):
             raise GovError(Code.BAD_CONFIG, f"{where}: the link `{file.path}` leaves its folder", _FROM_WHERE)
+
+
+def _is_git(part: str) -> bool:
+    """Also with characters between that some file systems (HFS+) do not see; compare CVE-2014-9390."""
+    return "".join(c for c in part if unicodedata.category(c) != "Cf").lower() == ".git"
 
 
 def _is_odd(part: str) -> bool:
