@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
+import urllib3
 
 from tests.kit.governed import Governed
 from tests.kit.repos import PACK, make_comfyui
@@ -72,6 +81,9 @@ class Stage(Governed):
         self.runtime.write_text(json.dumps(runtime))
         return self
 
+    def environment(self) -> dict[str, str]:
+        return {"COMFYGOV_STATUS_FILE": str(self.root / "status.json"), **super().environment()}
+
     def workflow(self, graph: object) -> str:
         path = self.root / "workflow.json"
         path.write_text(json.dumps(graph))
@@ -81,6 +93,110 @@ class Stage(Governed):
         """`gov handler run` that must succeed; the result."""
         ran = self.gov("handler", "run", "--runtime", str(self.runtime), "--workflow", self.workflow(graph), *options)
         return json.loads(ran.ok().stdout)
+
+    @contextmanager
+    def serving(self, *options: str, ready: bool = True) -> Iterator[Serving]:
+        """`gov handler serve --http` on a free port, for the block; ended by SIGTERM."""
+        child = self.start("handler", "serve", "--runtime", str(self.runtime), "--http", "127.0.0.1:0", *options)
+        running = Serving(child, self)
+        try:
+            running.await_line(r"ready after" if ready else r"listening on")
+            yield running
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(40)
+            finally:
+                child.kill()
+                running.close()
+
+
+@dataclass
+class Serving:
+    """A worker that listens."""
+
+    child: subprocess.Popen[str]
+    stage: Stage
+    lines: list[str] = field(default_factory=list)
+    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, maxsize=16))
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.child.stderr is not None
+        for line in self.child.stderr:
+            self.lines.append(line)
+
+    def close(self) -> None:
+        self.child.wait(5)
+        self.reader.join(5)
+        self.pool.clear()
+        for pipe in (self.child.stdout, self.child.stderr):
+            if pipe:
+                pipe.close()
+
+    @property
+    def said(self) -> str:
+        return "".join(self.lines)
+
+    def await_line(self, pattern: str, seconds: float = 60) -> str:
+        until = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.said)):
+            lives = self.child.poll() is None and time.monotonic() < until
+            assert lives, (self.child.poll(), self.said)
+            time.sleep(0.02)
+        return found.group()
+
+    @property
+    def url(self) -> str:
+        return self.await_line(r"(?<=listening on )http://127\.0\.0\.1:\d+(?=\n)")
+
+    def ask(self, method: str, route: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = self.pool.request(
+            method, self.url + route, body=data if method == "POST" else None, headers=headers, timeout=90
+        )
+        return answer.status, json.loads(answer.data)
+
+    def job(self, graph: object, **fields: Any) -> Any:
+        """A job from its start to its end: what `/runsync` says."""
+        status, answer = self.ask("POST", "/runsync", {"input": {"workflow": graph, **fields}})
+        assert status == 200, answer
+        return answer
+
+    def done(self, graph: object, **fields: Any) -> Any:
+        """The output of a job that must succeed."""
+        answer = self.job(graph, **fields)
+        assert answer["status"] == "COMPLETED", answer
+        return answer["output"]
+
+    def submit(self, graph: object, **fields: Any) -> str:
+        status, answer = self.ask("POST", "/run", {"input": {"workflow": graph, **fields}})
+        assert status == 200, answer
+        return str(answer["id"])
+
+    def until(self, job_id: str, *statuses: str, seconds: float = 40) -> Any:
+        deadline = time.monotonic() + seconds
+        while True:
+            _, answer = self.ask("GET", f"/status/{job_id}")
+            if answer["status"] in statuses:
+                return answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.02)
+
+    @property
+    def comfyui(self) -> psutil.Process:
+        """The process that runs main.py now."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            for process in psutil.Process(self.child.pid).children(recursive=True):
+                if "main.py" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+            time.sleep(0.02)
+        raise AssertionError(f"no ComfyUI runs\n{self.said}")
 
 
 def pack(*classes: str) -> str:

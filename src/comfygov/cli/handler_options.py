@@ -29,9 +29,24 @@ _VERSION = (
     click.option("--skip-models", is_flag=True, help="Fetch no models while the version is made."),
     click.option("--cpu", is_flag=True, envvar="COMFYGOV_CPU", help="Run on the processor."),
 )
+work_dir_option = click.option(
+    "--work-dir",
+    default="",
+    metavar="DIR",
+    envvar="COMFYGOV_WORK_DIR",
+    help="The only directory that is written (default: a fresh temporary one).",
+)
+start_seconds_option = click.option(
+    "--start-timeout",
+    type=_SECONDS,
+    default=900.0,
+    show_default=True,
+    metavar="S",
+    envvar="COMFYGOV_START_TIMEOUT",
+    help="Seconds that ComfyUI has to become ready.",
+)
 _WORKER = (
-    click.option("--work-dir", default="", metavar="DIR", envvar="COMFYGOV_WORK_DIR",
-                 help="The only directory that is written (default: a fresh temporary one)."),
+    work_dir_option,
     click.option("--output", type=click.Choice(["base64", "gcs", "s3", "azure", "file"]), envvar="COMFYGOV_OUTPUT",
                  help="Where results go (default: the bucket that the environment names, else base64)."),
     click.option("--bucket", default="", metavar="NAME", envvar="COMFYGOV_BUCKET", help="The bucket or container."),
@@ -41,8 +56,7 @@ _WORKER = (
     click.option("--url-seconds", type=click.IntRange(1, 604_800), metavar="S", envvar="COMFYGOV_URL_SECONDS",
                  help="Sign addresses for so long (S3 and Azure: a week by itself)."),
     click.option("--out-dir", default="", metavar="DIR", envvar="COMFYGOV_OUT_DIR", help="Folder of --output file."),
-    click.option("--start-timeout", type=_SECONDS, default=900.0, show_default=True, metavar="S",
-                 envvar="COMFYGOV_START_TIMEOUT", help="Seconds that ComfyUI has to become ready."),
+    start_seconds_option,
     click.option("--allow-private-urls", is_flag=True, envvar="COMFYGOV_ALLOW_PRIVATE_URLS",
                  help="Fetch inputs from addresses of this network too."),
 )  # fmt: skip

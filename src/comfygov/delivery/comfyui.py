@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from comfygov.delivery import work as places
 from comfygov.delivery.events import Events
@@ -33,6 +33,7 @@ _STOP_SECONDS = 10.0
 _API_SECONDS = 10.0
 _MOST_STARTS = 3
 _AGAIN_SECONDS = 1.0
+State = Literal["starting", "ready", "failed", "stopping"]
 _NO_GPU = ("Torch not compiled with CUDA enabled", "Found no NVIDIA driver", "No CUDA GPUs are available")
 
 
@@ -76,7 +77,7 @@ def _ending(code: int) -> str:
 @dataclass
 class Supervisor:
     """Starts ComfyUI, and again when it has ended. `prepare` is called with each before it counts as ready, `say`
-    with its log lines, `expects` is what the version showed when it was made."""
+    with its log lines, `changed` when `state` is another; `expects` is what the version showed when it was made."""
 
     runtime: Runtime
     work: Work
@@ -84,6 +85,7 @@ class Supervisor:
     expects: Baseline
     say: Callable[[str], None]
     prepare: Callable[[Comfy], None] = lambda _comfy: None
+    changed: Callable[[], None] = lambda: None
     starts: int = 0
     restarts: int = 0
     _now: Comfy | None = None
@@ -108,6 +110,14 @@ class Supervisor:
     def failure(self) -> GovError | None:
         """Why there will be none any more."""
         return self._failed
+
+    @property
+    def state(self) -> State:
+        if self._stopping:
+            return "stopping"
+        if self._failed:
+            return "failed"
+        return "ready" if self._now is not None else "starting"
 
     def first(self) -> Comfy:
         """Wait for the first one; raises GovError with the reason that there is none."""
@@ -172,6 +182,7 @@ class Supervisor:
         with self._changed:
             self._failed = known
             self._changed.notify_all()
+        self.changed()
 
     def _rest(self, seconds: float) -> None:
         with self._changed:
@@ -184,8 +195,10 @@ class Supervisor:
             self.restarts += self.starts > 0
             self.starts += 1
             self._changed.notify_all()
+        self.changed()
         comfy.service.wait()
         self._now = None
+        self.changed()
         comfy.events.wake()
         self._clear(comfy.service, comfy.follower, comfy.events)
 

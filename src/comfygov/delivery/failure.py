@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from comfygov.model.delivery import JobError, NodeError
 
@@ -38,6 +40,11 @@ def sentence(error: JobError) -> str:
     lines = [error.message, *(f"  {line}" for line in error.details)]
     lines += [f"  {node_words(node)}" for node in error.nodes]
     return "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
+
+
+def as_output(error: JobError) -> dict[str, Any]:
+    """The error as RunPod's own worker returns one: `error` is a string, the rest stands beside it."""
+    return {"error": sentence(error), **msgspec.to_builtins(error)}
 
 
 def node_words(node: NodeError) -> str:

@@ -65,6 +65,11 @@ class ComfyApi:
         """Class name -> schema, with `python_module` naming where the class comes from."""
         return self.get("/object_info")
 
+    def probe(self, route: str) -> tuple[int, _JSON]:
+        """Status and JSON of the answer to a GET, whatever the status is."""
+        status, data = self._request("GET", route)
+        return status, _decode(data, route) if data else {}
+
     def post(self, route: str, body: _JSON) -> tuple[int, _JSON]:
         """Status and JSON of the answer; an answer without a body is {}."""
         status, data = self._request("POST", route, body)

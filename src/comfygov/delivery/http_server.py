@@ -1,0 +1,224 @@
+"""Jobs over plain HTTP, in the form of RunPod's API, for any scheduler: Kubernetes, a queue of one's own, curl.
+
+POST /run, POST /runsync, GET /status/ID, POST /cancel/ID, GET /health, GET /ready, GET /metrics.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from comfygov.delivery import job as jobs
+from comfygov.delivery import metrics
+from comfygov.delivery.table import DONE, Record, Refused, Table
+from comfygov.errors import Code, GovError
+
+if TYPE_CHECKING:
+    from comfygov.delivery.comfyui import Supervisor
+
+_SILENCE_SECONDS = 120.0
+_MAX_WAIT_SECONDS = 7 * 24 * 3600.0
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_JSON = "application/json"
+Reply = tuple[int, str, bytes]
+
+
+class Service:
+    """What the routes need. `token` "" lets everybody in."""
+
+    def __init__(self, table: Table, supervisor: Supervisor, token: str, max_body_bytes: int) -> None:
+        self.table = table
+        self.supervisor = supervisor
+        self.token = token
+        self.max_body_bytes = max_body_bytes
+        self.draining = False
+
+    def health(self) -> Reply:
+        """Alive: this process answers, and ComfyUI is there or comes."""
+        alive = self.supervisor.state in ("starting", "ready")
+        return _json(200 if alive else 503, self._state())
+
+    def ready(self) -> Reply:
+        """ComfyUI answers, every pack of the version is loaded, the warm-up ran, and jobs are taken."""
+        ready = self.supervisor.state == "ready" and not self.draining
+        return _json(200 if ready else 503, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        supervisor, (waiting, running) = self.supervisor, self.table.counts
+        runtime, now, failure = supervisor.runtime, supervisor.now, supervisor.failure
+        found: dict[str, Any] = {
+            "status": "draining" if self.draining else supervisor.state,
+            "version": {"name": runtime.version, "digest": runtime.digest},
+            "jobs": {"waiting": waiting, "running": running},
+            "comfyui": {"starts": supervisor.starts, "restarts": supervisor.restarts},
+        }
+        if now is not None:
+            health = now.health
+            found["comfyui"] |= {"version": health.comfyui_version, "torch": health.pytorch_version}
+            found["comfyui"] |= {"device": now.device, "packs": list(runtime.packs)}
+        return {**found, "error": failure.message} if failure else found
+
+    def run(self, body: bytes, *, wait_seconds: float) -> Reply:
+        """Take the job; wait for it at most so long."""
+        try:
+            given = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            return _json(400, {"error": f"the body is no JSON: {error}"})
+        if not isinstance(given, dict):
+            return _json(400, {"error": 'the body is not an object such as {"input": {"workflow": …}}'})
+        job_id = given.get("id", None) or jobs.new_id()
+        if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
+            return _json(400, {"error": "`id` must be letters, digits, `.`, `_` and `-`, at most 128"})
+        try:
+            record = self.table.submit(job_id, given.get("input"))
+        except Refused as refused:
+            return _json(refused.status, {"error": str(refused), "retryable": True})
+        if wait_seconds:
+            record.done.wait(wait_seconds)
+        return self._view(record)
+
+    def status(self, job_id: str) -> Reply:
+        record = self.table.get(job_id)
+        return self._view(record) if record else _no_job(job_id)
+
+    def cancel(self, job_id: str) -> Reply:
+        record = self.table.cancel(job_id)
+        return _json(200, record.view()) if record else _no_job(job_id)
+
+    def _view(self, record: Record) -> Reply:
+        reply = _json(200, record.view())
+        if record.status in DONE:
+            self.table.mark_read(record)
+        return reply
+
+
+def _json(status: int, value: object) -> Reply:
+    return status, _JSON, msgspec.json.encode(value)
+
+
+def _no_job(job_id: str) -> Reply:
+    return _json(404, {"error": f"there is no job `{job_id[:128]}`, or its result is not kept any more"})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "comfygov"
+    sys_version = ""
+    timeout = _SILENCE_SECONDS
+    service: Service
+
+    def do_GET(self) -> None:
+        path, open_routes = urlsplit(self.path).path, {"/health": self.service.health, "/ready": self.service.ready}
+        if path in open_routes:
+            self._reply(open_routes[path]())
+        elif self._may_come():
+            if path == "/metrics":
+                self._reply((200, "text/plain; version=0.0.4", self._metrics()))
+            elif path.startswith("/status/"):
+                self._reply(self.service.status(path.removeprefix("/status/")))
+            else:
+                self._reply(self._unknown(path))
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        body = self._body()
+        if body is None or not self._may_come():
+            return
+        if parts.path in ("/run", "/runsync"):
+            wait = self._wait_of(parts.query) if parts.path == "/runsync" else 0.0
+            self._reply(self.service.run(body, wait_seconds=wait))
+        elif parts.path.startswith("/cancel/"):
+            self._reply(self.service.cancel(parts.path.removeprefix("/cancel/")))
+        else:
+            self._reply(self._unknown(parts.path))
+
+    def _metrics(self) -> bytes:
+        return metrics.text(self.service.table, self.service.supervisor).encode()
+
+    @staticmethod
+    def _wait_of(query: str) -> float:
+        """`?wait=MS`, as RunPod's; without it until the job has ended."""
+        text = parse_qs(query).get("wait", [""])[0]
+        return min(float(text) / 1000, _MAX_WAIT_SECONDS) if text.isdecimal() else _MAX_WAIT_SECONDS
+
+    @staticmethod
+    def _unknown(path: str) -> Reply:
+        routes = "POST /run /runsync /cancel/ID, GET /status/ID /health /ready /metrics"
+        return _json(404, {"error": f"there is no {path[:100]}; there are {routes}"})
+
+    def _may_come(self) -> bool:
+        token = self.service.token
+        given = self.headers.get("Authorization", "")
+        if not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return True
+        self._reply(_json(401, {"error": "this worker wants `Authorization: Bearer TOKEN`"}))
+        return False
+
+    def _body(self) -> bytes | None:
+        """None when it was answered already: no length, or too much."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self.close_connection = True
+            self._reply(_json(411, {"error": "Content-Length is missing"}))
+            return None
+        if int(length) > self.service.max_body_bytes:
+            self.close_connection = True
+            most = self.service.max_body_bytes
+            self._reply(_json(413, {"error": f"the body has {int(length):,} bytes; at most {most:,} are taken"}))
+            return None
+        return self.rfile.read(int(length))
+
+    def _reply(self, reply: Reply) -> None:
+        status, kind, data = reply
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Schedulers ask every second; jobs have their own lines."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is nothing to shout about."""
+        del request, client_address
+
+
+class Listening:
+    """The server on an address, answering until it is closed."""
+
+    def __init__(self, host: str, port: int, service: Service) -> None:
+        handler = type("Handler", (_Handler,), {"service": service})
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        kind = type("Server", (_Server,), {"address_family": family})
+        try:
+            self._server: ThreadingHTTPServer = kind((host, port), handler)
+        except OSError as error:
+            code = Code.PORT_TAKEN if "in use" in str(error) else Code.USAGE
+            raise GovError(
+                code, f"{host}:{port} cannot be listened on: {error.strerror}", "--http HOST:PORT"
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name="http")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
