@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit.governed import Governed
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 # A shell that starts this in the background has it ignore Ctrl-C, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The first draw loads Unicode tables; on a busy machine that alone is over Hypothesis's second.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -135,7 +136,8 @@ def test_a_pack_that_eats_memory_is_ended_and_named(box: str, governed: Governed
 def test_a_fork_bomb_ends_with_the_trial(box: str, governed: Governed) -> None:
     """It is bounded by itself too, so that a test that fails leaves a machine that works."""
     settings(governed, sandbox=box)
-    bomb = "import os, time\nfor _ in range(8): os.fork()\ntime.sleep(398)"
+    mark = f"comfygov-bomb-{os.urandom(6).hex()}"  # the other box's bomb may burn beside this one
+    bomb = f"import os, time\nfor _ in range(8): os.fork()\ntime.sleep(398)  # {mark}"
     code = f"""
 attempt("bomb", lambda: subprocess.Popen([sys.executable, "-I", "-c", {bomb!r}]))
 time.sleep(1)
@@ -143,7 +145,7 @@ time.sleep(1)
     tx, log = tried(governed, code)
     assert outcomes(log)["bomb"] == "done"
     left = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
-    assert not [words for words in left if words and "time.sleep(398)" in " ".join(words)]
+    assert not [words for words in left if words and mark in " ".join(words)]
     assert tx["status"] in ("completed", "failed")
 
 

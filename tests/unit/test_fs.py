@@ -130,9 +130,14 @@ def test_an_unshared_tree_has_its_own_bytes_and_the_same_content(tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
-def test_removal_never_follows_a_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folders", [0, 50])
+def test_removal_never_follows_a_link(tmp_path: Path, folders: int) -> None:
     kept = make_tree(tmp_path / "kept")
     doomed = tmp_path / "doomed"
+    for number in range(folders):
+        (doomed / f"{number}" / "deep").mkdir(parents=True)
+        (doomed / f"{number}" / "link").symlink_to(kept)
+        (doomed / f"{number}" / "deep" / "file").hardlink_to(kept / "top")
     (doomed / "x").mkdir(parents=True)
     (doomed / "x" / "link").symlink_to(kept)
     (doomed / "file").hardlink_to(kept / "top")
@@ -147,7 +152,7 @@ def test_removal_never_follows_a_link(tmp_path: Path) -> None:
 
 
 AS_SOMEBODY = """
-import os, shutil, sys  # while this interpreter's library can still be read
+import concurrent.futures.thread, os, shutil, sys  # while this interpreter's library can still be read
 from pathlib import Path
 from comfygov.ports import fs
 root = Path(sys.argv[1])
@@ -158,6 +163,8 @@ if os.geteuid() == 0:
     os.seteuid(65534)
 (root / "tree" / "closed" / "in").mkdir(parents=True)
 (root / "tree" / "closed" / "in" / "file").touch()
+for number in range(int(sys.argv[3])):
+    (root / "tree" / str(number)).mkdir()
 (root / "tree" / "closed").chmod(int(sys.argv[2], 8))
 fs.remove_tree(root / "tree")
 print(os.listdir(root))
@@ -171,10 +178,11 @@ print(os.listdir(root))
         "000",
     ],
 )
-def test_a_folder_that_is_closed_to_its_owner_is_removed(mode: str) -> None:
+@pytest.mark.parametrize("folders", ["0", "50"])
+def test_a_folder_that_is_closed_to_its_owner_is_removed(mode: str, folders: str) -> None:
     with tempfile.TemporaryDirectory() as root:
         done = subprocess.run(
-            [sys.executable, "-c", AS_SOMEBODY, root, mode], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", AS_SOMEBODY, root, mode, folders], capture_output=True, text=True, timeout=60
         )
         for path in Path(root).iterdir():
             subprocess.run(["chmod", "-R", "u+rwX", str(path)], check=True)

@@ -16,6 +16,8 @@ from comfygov.ports import faults
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Below this many folders nothing is gained by threads.
+_MANY_FOLDERS, _REMOVERS = 32, 8
 _NO_HARDLINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -272,11 +274,51 @@ def remove_tree(path: Path) -> None:
     path.rename(doomed)
     faults.point("tree.doomed")
     try:
-        shutil.rmtree(doomed, onerror=_make_writable_and_retry)
+        _thin_out(str(doomed))
+        if doomed.exists():
+            shutil.rmtree(doomed, onerror=_make_writable_and_retry)
     except RecursionError:
         from comfygov.ports import process
 
         process.run(["rm", "-rf", "--", str(doomed)], timeout_seconds=600)
+
+
+def _thin_out(path: str) -> None:
+    """Remove most of a tree with many folders, several at a time: where the disk discards what is freed, each file
+    and folder takes 2 ms. What refuses is left, for the way that opens folders up."""
+    folders = [path]
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+    if len(folders) < _MANY_FOLDERS:
+        return
+    from concurrent.futures import ThreadPoolExecutor
+    from itertools import groupby
+
+    with ThreadPoolExecutor(_REMOVERS) as pool:
+        list(pool.map(_unlink_files, folders))
+        for _, level in groupby(reversed(folders), key=lambda folder: folder.count("/")):
+            list(pool.map(_remove_empty, level))
+
+
+def _remove_empty(folder: str) -> None:
+    try:
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:
+        return
+
+
+def _unlink_files(folder: str) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        for name in names:
+            os.unlink(name)  # noqa: PTH108
+    except OSError:
+        return
 
 
 def move_tree(source: Path, target: Path) -> None:
