@@ -10,16 +10,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kit.governed import Governed
 from tests.kit.repos import commit_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kit.governed import Governed
-
 
 def rescued(governed: Governed, name: str) -> set[str]:
     return {path.read_text().splitlines()[-1] for path in (governed.home / "state" / "rescued").glob(f"*/{name}")}
+
+
+# -- places ----------------------------------------------------------------------------------------
+
+
+def test_a_place_with_a_hash_sign_in_its_name(tmp_path: Path) -> None:
+    """uv takes `#` in a folder of wheels for the fragment of an address."""
+    governed = Governed(tmp_path / "50% ü # 2")
+    governed.root.mkdir()
+    governed.wheel("extra", "1.0")
+    governed.init().ok()
+    governed.promote_pack("pa", "extra\n")
+    governed.init().ok()
+    governed.gov("version", "create", "v1").ok()
+    governed.gov("version", "clone", "v1", "--target", str(governed.root / "clone")).ok()
+    governed.gov("node", "remove", "pa").ok()
+    governed.gov("verify", "--deep").ok()
 
 
 # -- records ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from comfygov.errors import Code, GovError
 from comfygov.model.builds import DEFAULT_BUILD
 from comfygov.model.names import PROJECT_NAME, canonical
 from comfygov.model.state import ComfyUIPin, Declaration, Resolution
-from comfygov.ports import toml
+from comfygov.ports import find_links, toml
 
 HEADER = "# Written by comfygov from the governed state; edits here are drift. Settings: config.toml\n"
 PYTORCH_INDEX_VARIABLE = "COMFYGOV_PYTORCH_INDEX"
@@ -68,7 +68,7 @@ def _uv_table(declaration: Declaration, pytorch_index: str) -> dict[str, Any]:
         "constraint-dependencies": list(declaration.constraints),
         "override-dependencies": [entry.requirement for entry in declaration.resolutions if entry.forced],
         "exclude-dependencies": list(declaration.exclude),
-        "find-links": list(declaration.find_links),
+        "find-links": [find_links.for_uv(entry) for entry in declaration.find_links],
     }
     if declaration.exclude_newer:
         table["exclude-newer"] = declaration.exclude_newer
@@ -131,7 +131,7 @@ def parse(text: str) -> Declaration:
             resolutions=msgspec.convert(own.get("resolutions", []), tuple[Resolution, ...]),
             exclude=tuple(uv.get("exclude-dependencies", ())),
             environments=tuple(uv.get("environments", ())),
-            find_links=tuple(uv.get("find-links", ())),
+            find_links=tuple(map(find_links.as_given, uv.get("find-links", ()))),
             index_url="none" if uv.get("no-index") else index,
             torch_backend=own.get("torch_backend", ""),
             torch_backends=tuple(own.get("torch_backends", ())),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from comfygov.errors import Code, GovError
 from comfygov.model.names import PROJECT_NAME
 from comfygov.model.version import WHEELS, LockedPackage
-from comfygov.ports import toml
+from comfygov.ports import find_links, toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Project:
 def portable(pyproject: str, uv_lock: str) -> Project:
     """The project with `wheels` in the place of local folders. Raises GovError for what only this machine has."""
     document = toml.loads(pyproject)
-    folders = [entry for entry in _find_links(document) if not _is_address(entry)]
+    folders = [entry for entry in _wheels_of(document) if not _is_address(entry)]
     local: dict[str, Path] = {}
     for folder in folders:
         for name in _local_files(uv_lock, folder):
@@ -50,8 +50,8 @@ def _only(known: dict[str, Path], name: str, path: Path) -> Path:
     return other
 
 
-def _find_links(document: dict[str, Any]) -> list[str]:
-    return list(document["tool"]["uv"].get("find-links", []))
+def _wheels_of(document: dict[str, Any]) -> list[str]:
+    return [find_links.as_given(entry) for entry in document["tool"]["uv"].get("find-links", [])]
 
 
 def _is_address(text: str) -> bool:
@@ -63,11 +63,11 @@ def _with_folder(pyproject: str, folder: str) -> str:
     import tomli_w
 
     document = toml.loads(pyproject)
-    links = _find_links(document)
-    if all(map(_is_address, links)):
+    found = _wheels_of(document)
+    if all(map(_is_address, found)):
         return pyproject
     document["tool"]["uv"]["find-links"] = list(
-        dict.fromkeys(entry if _is_address(entry) else folder for entry in links)
+        dict.fromkeys(entry if _is_address(entry) else find_links.for_uv(folder) for entry in found)
     )
     start = "".join(line for line in pyproject.splitlines(keepends=True)[:1] if line.startswith("#"))
     return start + tomli_w.dumps(document)
