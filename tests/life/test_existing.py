@@ -74,3 +74,21 @@ def test_edits_that_a_trial_does_not_see_are_said(bare: Governed, tmp_path: Path
     ran = bare.gov("tx", "run", "fine").ok()
     assert "warn  local_edits" in ran.stdout
     assert "ComfyUI: nodes.py" in ran.stdout
+
+
+def test_a_comfyui_outside_of_the_home_that_is_not_there_is_not_made_anew_by_itself(
+    bare: Governed, tmp_path: Path
+) -> None:
+    """Its disk may not be mounted: the person's outputs are in that one."""
+    git(make_comfyui(tmp_path / "origin"), "clone", "-q", ".", str(tmp_path / "disk" / "ComfyUI"))
+    tree = tmp_path / "disk" / "ComfyUI"
+    bare.wheels.mkdir(exist_ok=True)
+    bare.gov("init", "--comfyui-dir", str(tree), "--find-links", str(bare.wheels), "--index-url", "none").ok()
+    tree.rename(tmp_path / "away")
+    assert any(str(tree) in line for line in bare.json("status")["drift"])
+    for words in (("sync",), ("init",), ("run", "--sync", "--detach"), ("node", "add", str(bare.pack("pa")))):
+        bare.gov(*words).failed(1, str(tree), "paths.comfyui_dir", "git clone")
+        assert not tree.exists()
+    git(tree.parent, "clone", "-q", str(tmp_path / "origin"), str(tree))
+    bare.gov("sync").ok()
+    assert git(tree, "rev-parse", "HEAD") == git(tmp_path / "away", "rev-parse", "HEAD")

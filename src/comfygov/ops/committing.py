@@ -33,9 +33,9 @@ def commit_state(
     under it is refused.
     """
     head = context.snapshots.head()
-    if head is not None:
-        checkouts.refuse_no_comfyui(context.home)
     now = context.snapshots.read(head.snapshot) if head else None
+    if now is not None:
+        checkouts.refuse_no_comfyui(context.home, now)
     checkouts.refuse_foreign(context.home, context.git, state, now)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)

@@ -37,6 +37,7 @@ def repair(context: Context) -> SyncResult:
 
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
+    checkouts.refuse_lost_place(context.home, state)
     found = drift(context, state, thorough=True)
     committing.keep_hand_edits(context)
     checkouts.stand_again(context.home, context.git, state)
@@ -87,8 +88,11 @@ def _code_drift(context: Context, state: State) -> list[str]:
     found = []
     for name, checkout, _, commit_id in checkouts.targets(context.home, state):
         at = context.git.head(checkout)
-        if at != commit_id:
-            found.append(f"{name}: is at {at[:10] if at else 'nothing'}, head says {commit_id[:10]}")
+        if at is None:
+            what = "is no git checkout" if checkout.exists() else "is not there"
+            found.append(f"{name}: {what} ({checkout}), head says {commit_id[:10]}")
+        elif at != commit_id:
+            found.append(f"{name}: is at {at[:10]}, head says {commit_id[:10]}")
         elif not clones.in_place(context.git, checkout, commit_id):
             found.append(f"{name}: a submodule is at another commit")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -142,14 +143,24 @@ def _is_foreign(git: Git, checkout: Path, source: Source, commit: str, governed:
     return not (git_work.related(git, checkout, at, governed or commit) or git.origin(checkout) == source.public)
 
 
-def refuse_no_comfyui(home: Home) -> None:
+def refuse_no_comfyui(home: Home, state: State) -> None:
     """A ComfyUI that is gone, or a setting that leads nowhere: a change of something else does not clone one."""
+    refuse_lost_place(home, state)
     if not home.comfyui.exists():
-        raise GovError(
-            Code.NOT_COMFYUI,
-            f"there is no ComfyUI at {home.comfyui} (paths.comfyui_dir in config.toml)",
-            "correct the setting, or `gov sync` makes it anew there",
-        )
+        raise GovError(Code.NOT_COMFYUI, f"there is no ComfyUI at {home.comfyui}", "gov sync makes it anew")
+
+
+def refuse_lost_place(home: Home, state: State) -> None:
+    """A ComfyUI outside of the home that is not there: a wrong setting, or a disk that is not mounted. A repair would
+    make another one beside that which holds the person's outputs."""
+    if home.comfyui.exists() or home.comfyui.is_relative_to(home.root.absolute()):
+        return
+    clone = shlex.join(["git", "clone", state.declared.comfyui.repo, str(home.comfyui)])
+    raise GovError(
+        Code.NOT_COMFYUI,
+        f"there is no ComfyUI at {home.comfyui}, where paths.comfyui_dir in config.toml leads",
+        f"correct the setting, or mount the disk; to have a new one there: {clone}, then gov sync",
+    )
 
 
 def stand_again(home: Home, git: Git, state: State) -> None:
