@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.kit.repos import commit_all, git
 
 if TYPE_CHECKING:
@@ -224,6 +226,25 @@ def test_a_trial_whose_base_moved_is_run_again(governed: Governed) -> None:
     assert governed.installed() == {"basis-1.0", "late-1.0"}
     registered = json.loads((governed.home / "state" / "plugins.json").read_bytes())["plugins"]
     assert {p["id"]: p["enabled"] for p in registered} == {"quick": True, "slow": True}
+
+
+@pytest.mark.parametrize("fault", ["int@trial.prepared", "kill@trial.booted", "tree@trial.prepared"])
+def test_a_repeated_trial_that_is_interrupted_leaves_the_transaction_as_promotable(
+    governed: Governed, fault: str
+) -> None:
+    governed.wheel("late", "1.0")
+    governed.gov("node", "add", str(governed.pack("slow"))).ok()
+    governed.gov("tx", "run", "slow").ok()
+    governed.promote_pack("quick", "late\n")
+    before = governed.json("tx", "inspect", "1")["transaction"]
+    governed.env["COMFYGOV_FAULT"] = fault
+    assert governed.gov("tx", "promote", "1").exit_code in (130, -9)
+    del governed.env["COMFYGOV_FAULT"]
+    governed.gov("snapshot", "create").ok()
+    assert governed.json("tx", "inspect", "1")["transaction"] == before
+    governed.gov("rollback", before["base_snapshot"]).ok()  # where it was tried; its environment is gone with the other
+    assert governed.json("tx", "promote", "1")["retried_trial"]
+    assert governed.json("verify", "--deep") is not None
 
 
 def test_init_again_repairs_what_was_damaged(governed: Governed) -> None:

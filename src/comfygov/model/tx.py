@@ -206,7 +206,8 @@ class Transaction(Stored, frozen=True):
     A change of one pack names it in `node_id`; one of ComfyUI alone says `ComfyUI`, one of packages alone
     `packages`. `nodes`, `comfyui`, `dependencies`, `dropped` and `upgrades` say all of what is to change,
     `resolution_pins` and `overrides` what was added to make it fit. `source_commit` and `source_ref` are those
-    of the first pack.
+    of the first pack. While a promote repeats the trial, `earlier` is the record as it was: it comes back when the
+    repetition does not come to a verdict.
     """
 
     txid: str
@@ -243,6 +244,7 @@ class Transaction(Stored, frozen=True):
     dropped: tuple[str, ...] = ()
     upgrades: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
+    earlier: Transaction | None = None
     schema_version: int = 1
 
     def moves(self) -> tuple[NodeMove, ...]:

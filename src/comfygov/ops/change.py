@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from comfygov.model.state import ComfyUIPin, Declaration, Plugin, Registry
     from comfygov.model.tx import Kind, Rejected, Transaction
     from comfygov.resolve.requirements import Declared
+    from comfygov.truth.snapshots import State
 
 COMFYUI = "ComfyUI"
 PACKAGES = "packages"
@@ -183,3 +185,9 @@ def without_owner(resolutions: Iterable[Resolution], node_id: str, *, keep: bool
         if owners or keep or not entry.owners:
             kept.append(msgspec.structs.replace(entry, owners=owners or (PACKAGES,)))
     return tuple(kept)
+
+
+def digest_of(state: State) -> str:
+    """What a trial saw: the lock, and every commit of ComfyUI and of the enabled packs."""
+    commits = [state.declared.comfyui.commit, *(f"{p.id} {p.commit}" for p in state.registry.enabled())]
+    return hashlib.sha256(state.uv_lock + "\n".join(commits).encode()).hexdigest()

@@ -160,6 +160,12 @@ def _close_dead_transactions(context: Context) -> None:
             continue  # it was done between the two looks
         process.end_marked(trial_run_id(context, tx.txid))
         discard_work(context, tx.txid)
+        if tx.earlier is not None:
+            context.transactions.save(tx.earlier)
+            context.progress.note(
+                f"the repeated trial of {tx.txid} was interrupted: it is {tx.earlier.status} as before"
+            )
+            continue
         context.transactions.save(
             msgspec.structs.replace(
                 tx,
@@ -170,6 +176,15 @@ def _close_dead_transactions(context: Context) -> None:
             )
         )
         context.progress.note(f"transaction {tx.txid} is marked as failed: its process had ended")
+
+
+def transaction(context: Context, txid: str) -> Transaction:
+    """The transaction that `txid` names; one whose process died is closed first."""
+    tx = context.transactions.load(txid)
+    if tx.status == "running" and not identity.is_same_process(tx.owner_pid, tx.owner_started):
+        with changing(context):
+            tx = context.transactions.load(txid)
+    return tx
 
 
 def approved_lines(tx: Transaction) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.tx import Override, Transaction
 from comfygov.ops import change, tx_run
-from comfygov.ops.context import changing
-from comfygov.ports import identity
+from comfygov.ops.context import transaction
 from comfygov.resolve import requirements
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ class ResolveRequest(msgspec.Struct, frozen=True):
 
 def open_transaction(context: Context, txid: str) -> Transaction:
     """The transaction, if it is one that can be resolved."""
-    tx = context.transactions.load(txid)
-    if tx.status == "running" and not identity.is_same_process(tx.owner_pid, tx.owner_started):
-        with changing(context):  # closes what dead processes left
-            tx = context.transactions.load(txid)
+    tx = transaction(context, txid)
     if tx.status not in _OPEN:
         hints = {"completed": f"gov tx promote {tx.txid}", "promoted": "gov status"}
         hint = hints.get(tx.status, change.command_of(tx))

@@ -11,8 +11,8 @@ from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.state import SnapshotMeta
 from comfygov.model.tx import Promotion, Transaction
-from comfygov.ops import change, committing, locking, smoke, trying, tx_run, tx_trial
-from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion
+from comfygov.ops import change, committing, locking, smoke, trying, tx_run
+from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion, transaction
 from comfygov.ports import clones, faults, fs
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
@@ -49,13 +49,13 @@ class PromoteResult(msgspec.Struct, frozen=True):
 
 def promote(context: Context, request: PromoteRequest) -> PromoteResult:
     """Commit a transaction. On any failure production is what it was, and the record says why."""
-    tx = context.transactions.load(request.txid)
+    tx = transaction(context, request.txid)
     _refuse_wrong_state(tx, request)
     _refuse_unapproved(tx, request)
     shown = tx.core_impact
     stages = Stages(context.progress)
     retried = False
-    if _base_moved(context, tx):
+    if _base_moved(context, tx) or _is_gone(context, tx):
         tx, retried = _try_again(context, tx, request), True
     with changing(context):
         tx = context.transactions.load(tx.txid)
@@ -106,14 +106,21 @@ def _base_moved(context: Context, tx: Transaction) -> bool:
     plan = tx.promotion_plan
     if plan is None or head.snapshot == tx.base_snapshot:
         return False
+    if tx.base_snapshot not in context.snapshots.ids():
+        return True
     base, now = context.snapshots.read(tx.base_snapshot), context.snapshots.read(head.snapshot)
     same_lock = base.pyproject == now.pyproject and base.uv_lock == now.uv_lock
-    return not same_lock or tx_trial.state_digest(base) != tx_trial.state_digest(now)
+    return not same_lock or change.digest_of(base) != change.digest_of(now)
+
+
+def _is_gone(context: Context, tx: Transaction) -> bool:
+    return not (context.home.work / tx.txid / "uv.lock").is_file()
 
 
 def _try_again(context: Context, tx: Transaction, request: PromoteRequest) -> Transaction:
-    """Production moved on: the same change is tried on what it is now."""
-    context.progress.note(f"production changed since {tx.txid} was tried: the trial runs again on what it is now")
+    """Production moved on, or a repetition was interrupted: the same change is tried on what production is now."""
+    why = "what was tried is gone" if _is_gone(context, tx) else "production changed since"
+    context.progress.note(f"{tx.txid}: {why}, so the trial runs again on today's production")
     again = tx_run.rerun(context, tx)
     if again.status in ("completed", "resolved") or (again.status == "failed" and request.allow_failed_run):
         return again
@@ -161,7 +168,7 @@ def _proposed_state(context: Context, tx: Transaction, head: State) -> State:
         registry = registry.with_plugin(_promoted(context, tx, head.registry.get(move.id), move))
     seen = dataclasses.replace(head, registry=registry, baseline=_merged(head.baseline, tx.observed.health))
     proposed = seen.relocked((work / "pyproject.toml").read_bytes(), (work / "uv.lock").read_bytes(), plan.generation)
-    if tx_trial.state_digest(proposed) != plan.state_digest:
+    if change.digest_of(proposed) != plan.state_digest:
         raise GovError(
             Code.WRONG_STATE,
             f"what {tx.txid} tried is not what would be promoted",

@@ -62,14 +62,17 @@ def rerun(
             raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
         discard_work(context, tx.txid)
         again = _record(context, tx.txid, head.snapshot, base, change)
-        fresh = msgspec.structs.replace(again, timeout_seconds=timeout, conflict_report=tx.conflict_report)
+        earlier = None if resolving else tx
+        fresh = msgspec.structs.replace(
+            again, timeout_seconds=timeout, conflict_report=tx.conflict_report, earlier=earlier
+        )
         context.transactions.save(fresh)
-    if not resolving and tx.status != "resolved":
-        return execute(Trial(context, stages, base, change, fresh, timeout, TRIED))
+    outcome = RESOLVED if resolving or tx.status == "resolved" else TRIED
     try:
-        return execute(Trial(context, stages, base, change, fresh, timeout, RESOLVED))
+        return execute(Trial(context, stages, base, change, fresh, timeout, outcome))
     except BaseException:
-        _take_back(context, tx)
+        if resolving:
+            _take_back(context, tx)
         raise
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from comfygov.ops import (
     trying,
 )
 from comfygov.ops.absorbing import Absorber
+from comfygov.ops.change import digest_of
 from comfygov.ops.context import Context, discard_work
 from comfygov.ports import clock, faults, fs
 from comfygov.ports.desk import compile_inside
@@ -83,8 +83,10 @@ class Trial:
         return locking.with_settings(bare, self.context.config, self.context.interpreter)
 
     def update(self, **changes: object) -> None:
-        """Change the record and write it."""
+        """Change the record and write it. With a verdict, what it was before a repetition is over."""
         changes["stage_seconds"] = self.stages.seconds
+        if "status" in changes:
+            changes["earlier"] = None
         self.tx = self.context.transactions.save(msgspec.structs.replace(self.tx, **changes))
 
 
@@ -94,14 +96,22 @@ def execute(trial: Trial) -> Transaction:
         (trial.context.home.root / trial.tx.logs.events).unlink(missing_ok=True)
         _run_rounds(trial)
     except BaseException as error:
-        words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
-        trial.update(status=trial.outcome.failed, ended_at=clock.now(), error=words, candidate_env=None)
+        _record_stop(trial, error)
         discard_work(trial.context, trial.tx.txid)
         raise
     finally:
         for part in ("boot", "desk"):
             fs.remove_tree(trial.context.home.work / f"{trial.tx.txid}-{part}")
     return trial.tx
+
+
+def _record_stop(trial: Trial, error: BaseException) -> None:
+    """A trial that came to no verdict failed; a repetition that came to none leaves the verdict that there was."""
+    if trial.tx.earlier is not None:
+        trial.context.transactions.save(trial.tx.earlier)
+        return
+    words = error.message if isinstance(error, GovError) else (str(error) or type(error).__name__)
+    trial.update(status=trial.outcome.failed, ended_at=clock.now(), error=words, candidate_env=None)
 
 
 def _run_rounds(trial: Trial) -> None:
@@ -234,19 +244,13 @@ def _record_plan(trial: Trial, proposed: State) -> None:
         promotion_plan=PromotionPlan(
             base_snapshot=trial.tx.base_snapshot,
             generation=proposed.generation,
-            state_digest=state_digest(proposed),
+            state_digest=digest_of(proposed),
             node_commit_before=first.before if first else None,
             node_commit_after=first.after if first else None,
             packages=packages,
             needs_core_approval=not core.empty(),
         ),
     )
-
-
-def state_digest(state: State) -> str:
-    """What a trial saw: the lock, and every commit of ComfyUI and of the enabled packs."""
-    commits = [state.declared.comfyui.commit, *(f"{p.id} {p.commit}" for p in state.registry.enabled())]
-    return hashlib.sha256(state.uv_lock + "\n".join(commits).encode()).hexdigest()
 
 
 @dataclasses.dataclass
