@@ -17,6 +17,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "init": ("ops.init.InitResult",),
     "status": ("ops.status.Status",),
     "sync": ("ops.sync.SyncResult",),
+    "doctor": ("ops.doctor.Examined",),
     "verify": ("ops.verify.Verified",),
     "gc": ("ops.gc.GcResult",),
     "audit": ("ops.audit.AuditLog", "ops.audit.AuditChecked"),

@@ -11,7 +11,7 @@ import pytest
 from comfygov.model.tx import InstallRequest
 from comfygov.ops import doctor_sandbox
 from comfygov.ports import desk
-from comfygov.trial import limits, watching
+from comfygov.trial import limits, sandbox, watching
 from comfygov.trial.view import View, view
 
 
@@ -103,3 +103,11 @@ def test_the_machine_says_what_it_can_do() -> None:
     report = doctor_sandbox.report()
     assert report.chosen in ("bwrap", "landlock", "none")
     assert report.advice == () or report.chosen != "bwrap"
+
+
+@pytest.mark.parametrize("name", ["bwrap", "landlock"])
+def test_gpus_are_there_unless_they_are_not_wanted(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sandbox, "_GPU_DEVICES", ("nul[l]",))
+    monkeypatch.setattr(sandbox, "_PLAIN_DEVICES", ("zero",))
+    assert "/dev/null" in sandbox.Sandbox(name).wrap(["x"], [tmp_path])
+    assert "/dev/null" not in sandbox.Sandbox(name, gpu=False).wrap(["x"], [tmp_path])

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "The whole life of a change on an embedded sample, in a minute."),
     "init": ("init", "Make a governed home with ComfyUI, or check and repair one."),
     "status": ("state", "What production is, whether it is healthy, what waits."),
+    "doctor": ("doctor", "What this machine can do, and how to get the rest."),
     "sync": ("state", "Repair production from head, by building anew."),
     "verify": ("care", "Compare the world with head: environment, code, files, rights."),
     "gc": ("care", "Remove what no snapshot needs, and what killed commands left."),

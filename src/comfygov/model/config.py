@@ -44,6 +44,8 @@ class Tx(Section, frozen=True):
     network: Literal["allow", "record", "deny"] = "allow"
     sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
     memory_limit: str = "90%"
+    # "auto": a trial sees the GPUs that are there; "none": it sees none and runs with --cpu.
+    gpu: Literal["auto", "none"] = "auto"
     extra_args: tuple[str, ...] = ()
 
 

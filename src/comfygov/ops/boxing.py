@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ def box(context: Context, environment: Path | None = None) -> sandbox.Sandbox:
         *_models(context),
     ]
     private = [*(home.comfyui / name for name in _USERS_FOLDERS), home.root / ".env"]
-    return sandbox.choose(tx.sandbox, tx.network, view(needed, private))
+    chosen = sandbox.choose(tx.sandbox, tx.network, view(needed, private))
+    return dataclasses.replace(chosen, gpu=tx.gpu == "auto")
 
 
 def limits(context: Context) -> Limits:

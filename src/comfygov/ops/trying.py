@@ -51,7 +51,7 @@ def plan(
         work=work,
         packs=(*command.shipped_packs(private), *(pack.name for pack in enabled)),
         model_paths=_model_paths(context, work),
-        extra_args=(*device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
+        extra_args=(*_device_arguments(context), *_input_arguments(context), *context.config.tx.extra_args),
         sandbox=boxing.box(context, environment),
         limits=boxing.limits(context),
         timeout_seconds=timeout_seconds or context.config.tx.timeout_seconds,
@@ -76,6 +76,10 @@ def _model_paths(context: Context, work: Path) -> list[Path]:
     seen.write_text(text + model_paths_text("production", home.comfyui / "models", is_default=False), encoding="utf-8")
     own = home.comfyui / "extra_model_paths.yaml"
     return [seen, own] if own.is_file() else [seen]
+
+
+def _device_arguments(context: Context) -> tuple[str, ...]:
+    return ("--cpu",) if context.config.tx.gpu == "none" else device_arguments(context)
 
 
 def _input_arguments(context: Context) -> tuple[str, ...]:

@@ -38,6 +38,11 @@ class Sandbox:
     name: str
     network: Network = "allow"
     view: View = field(default_factory=View)
+    gpu: bool = True
+
+    @property
+    def _gpu_devices(self) -> tuple[str, ...]:
+        return _GPU_DEVICES if self.gpu else ()
 
     @property
     def protects_environment(self) -> bool:
@@ -65,7 +70,7 @@ class Sandbox:
             hidden=[path for path in self.view.hidden if path not in places],
             shown=[path for path in shown if not any(place == path or place in path.parents for place in places)],
             writable=places,
-            devices=_devices(_GPU_DEVICES),
+            devices=_devices(self._gpu_devices),
             network=self.network != "deny",
         )
 
@@ -79,7 +84,7 @@ class Sandbox:
         # A folder (/dev/shm) on which the trial itself, and so the home, lies is no scratch space of its own.
         devices = [
             path
-            for path in _devices((*_PLAIN_DEVICES, *_GPU_DEVICES))
+            for path in _devices((*_PLAIN_DEVICES, *self._gpu_devices))
             if not any(path in place.parents for place in inside)
         ]
         words = [word for path in (*devices, *inside) for word in ("--rw", str(path))]
