@@ -145,12 +145,25 @@ def test_one_line_alone(governed: Governed, line: str, form: str, words: str) ->
 
 
 def test_a_line_that_cannot_be_read(governed: Governed) -> None:
-    governed.gov("node", "add", str(governed.pack("new", "basis\nbasis=>0.1\n"))).ok()
-    report = conflict(governed, "new")
+    governed.gov("node", "add", str(governed.pack("fine", "basis\n"))).ok()
+    governed.gov("node", "add", str(governed.pack("new", "basis\nbasis=>0.1\nbasis > = 1\n"))).ok()
+    report = conflict(governed, "fine", "new")
     assert report["form"] == "malformed"
-    assert (
-        "requirements.txt line 2: `basis=>0.1` is not a requirement (likely meant: `basis>=0.1`)" in report["summary"]
-    )
+    summary = "new, requirements.txt line 2: `basis=>0.1` is not a requirement (likely meant: `basis>=0.1`)"
+    assert report["summary"] == summary
+    assert "nor can be read: requirements.txt line 3" in governed.gov("tx", "inspect", "1").stdout
+    found = suggestions(governed, "1")["keep_production"]
+    assert found["command"] == "gov resolve tx0001 --pin basis==1.0"
+    governed.gov(*_words(found["command"])[1:]).ok()
+
+
+def test_a_pack_that_contradicts_itself(governed: Governed) -> None:
+    governed.wheel("thing", "1.0")
+    governed.wheel("thing", "2.0")
+    governed.gov("node", "add", str(governed.pack("new", "thing<2\nthing>=2\n"))).ok()
+    report = conflict(governed, "new")
+    assert (report["form"], len(report["sides"])) == ("one_pack", 2)
+    assert report["summary"] == "new asks for what excludes itself: `thing<2`, `thing>=2`"
 
 
 # -- resolved --------------------------------------------------------------------------------------
@@ -231,6 +244,22 @@ def test_a_resolve_that_is_stopped_leaves_the_conflict_as_it_was(two: Governed) 
         assert tx["status"] == "needs_resolution"
 
 
+def test_a_forced_version_that_nobody_has_is_what_is_blamed(two: Governed) -> None:
+    two.gov("tx", "run", "new")
+    ran = two.gov("--json", "resolve", "2", "--override", "thing==9", "--reason", "r")
+    assert sides(ran.data["conflict"]) == {("a forced version of `gov resolve`", "thing==9")}
+    assert ran.data["conflict"]["form"] == "missing_version"
+    # What is suggested takes its place, as the command would.
+    assert suggestions(two, "2")["keep_production"]["works"]
+
+
+def test_two_words_about_one_package_are_refused(two: Governed) -> None:
+    two.gov("tx", "run", "new")
+    two.gov("resolve", "2", "--pin", "thing==1.0", "--pin", "thing==2.0").failed(2, "thing is named twice")
+    both = ("--pin", "Thing == 1.0", "--override", "thing==2.0", "--reason", "r")
+    two.gov("resolve", "2", *both).failed(2, "`Thing==1.0` and `thing==2.0`")
+
+
 def test_pins_are_asked_for_line_by_line(two: Governed) -> None:
     two.gov("tx", "run", "new")
     two.gov("resolve", "2").failed(2, "nothing is pinned", "gov resolve tx0002 --suggest")  # nothing came
@@ -274,6 +303,58 @@ def test_what_works_is_shown_with_its_cost_the_cheapest_first(two: Governed) -> 
     assert "gov resolve tx0002 --override thing==1.5" in shown
     command = found["keep_production"]["command"]
     assert two.gov(*_words(command)[1:]).exit_code == 0
+
+
+def test_who_a_forced_version_goes_against_is_told_before(governed: Governed) -> None:
+    """Not the sides alone: what production has, and what comes with the change, may need another version too."""
+    for version in ("1.0", "2.0"):
+        governed.wheel("thing", version)
+    governed.wheel("installed", "1.0", ("thing<2", "thing<1; extra == 'more'", "thing<1; python_version < '3'"))
+    governed.wheel("left", "1.0", ("middle",))
+    governed.wheel("middle", "1.0", ("thing<2",))
+    governed.wheel("also", "1.0", ("thing<2",))
+    governed.promote_pack("old", "installed\nalso\n")
+    governed.gov("node", "add", str(governed.pack("a", "left\n"))).ok()
+    governed.gov("node", "add", str(governed.pack("b", "thing>=2\n"))).ok()
+    governed.gov("tx", "run", "a", "b").failed(4)
+    found = governed.gov("--json", "resolve", "2", "--suggest").ok().data["suggestions"]
+    forced = {_words(entry["command"])[4]: entry for entry in found}
+    assert forced["thing==1.0"]["violated"] == ["b: thing>=2"]
+    against = forced["thing==2.0"]["violated"]
+    # One of them is a side of it, the others are told by what they say of themselves.
+    for name in ("installed", "also", "middle"):
+        assert len([line for line in against if name in line or (name == "middle" and "left" in line)]) == 1, against
+    assert forced["thing==2.0"]["title"] == "force thing==2.0 for all, the version that b needs"
+
+
+def test_what_a_side_pulls_in_can_be_forced(governed: Governed) -> None:
+    """Both packs are on trial, and neither version is in production."""
+    for version in ("3.0", "4.0", "5.0"):
+        governed.wheel("proto", version)
+    governed.wheel("media", "1.0", ("proto<4",))
+    governed.gov("node", "add", str(governed.pack("a", "media\n"))).ok()
+    governed.gov("node", "add", str(governed.pack("b", "proto>=4\n"))).ok()
+    governed.gov("tx", "run", "a", "b").failed(4)
+    found = governed.gov("--json", "resolve", "1", "--suggest").ok().data["suggestions"]
+    titles = {entry["title"]: entry["violated"] for entry in found if entry["works"]}
+    assert titles == {
+        "force proto==3.0 for all, the version that a needs": ["b: proto>=4"],
+        "force proto==5.0 for all, the version that b needs": ["a: media, which needs another proto"],
+    }
+
+
+def test_a_suggested_command_does_what_was_tried(two: Governed) -> None:
+    """An older release would do with the pin of this transaction; a new one does not have it."""
+    two.wheel("broken", "1.0")
+    pack = two.pack("young", "thing<2\nbroken=>1\n")
+    (pack / "requirements.txt").write_text("thing>=2\nbroken=>1\n")
+    commit_all(pack)
+    two.gov("node", "add", str(pack)).ok()
+    two.gov("tx", "run", "young").failed(4, "likely meant")
+    two.gov("resolve", "2", "--pin", "broken==1.0").failed(4, "thing")
+    older = suggestions(two, "2")["older_release"]
+    assert (older["works"], older["cost"]) == (False, ["a line still cannot be read"])
+    two.gov(*_words(older["command"])[1:]).failed(4, "likely meant")
 
 
 def test_an_older_release_and_an_update_of_the_other_pack(two: Governed) -> None:

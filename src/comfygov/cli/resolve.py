@@ -55,6 +55,7 @@ def resolve(
 
 def _suggest(options: Options, context: Context, txid: str) -> int:
     from comfygov.cli.render.conflict_views import suggestion_lines
+    from comfygov.ops.resolving import pinned_packages
     from comfygov.ops.suggesting import suggest
 
     result = suggest(context, txid)
@@ -62,6 +63,8 @@ def _suggest(options: Options, context: Context, txid: str) -> int:
     error = None
     if not works:
         hint = f"gov tx abort {result.transaction.txid} (production is untouched)"
+        for name in pinned_packages(result.transaction)[-1:]:
+            hint = f"gov resolve {result.transaction.txid} --unpin {name}, or {hint}"
         error = GovError(Code.NO_SOLUTION, "none of what was tried gives a solution", hint)
     show(options, result, suggestion_lines(result), error=error)
     if error and not options.json:
@@ -71,20 +74,18 @@ def _suggest(options: Options, context: Context, txid: str) -> int:
 
 def _ask(options: Options, txid: str) -> tuple[str, ...]:
     """The pins that a person, or a pipe, writes; each is checked as it comes."""
-    from comfygov.ops.resolving import refuse_no_pin
+    from comfygov.ops.resolving import exact_pin
 
     if options.json:
         raise GovError(Code.USAGE, "with --json nothing is asked", f"gov resolve {txid} --pin P==V")
     pins: list[str] = []
     while line := _next_line():
         try:
-            refuse_no_pin(line)
+            pins.append(exact_pin(line))
         except GovError as error:
             if not (sys.stdin and sys.stdin.isatty()):
                 raise
             output.say(f"{error.message}: {error.hint}")
-            continue
-        pins.append(line)
     return tuple(pins)
 
 

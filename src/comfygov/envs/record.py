@@ -105,6 +105,16 @@ def owners(environment: Path) -> dict[str, frozenset[str]]:
     return {module: frozenset(names) for module, names in found.items()}
 
 
+def requires(environment: Path, name: str) -> tuple[str, ...]:
+    """What an installed package asks for, as its METADATA says it (core metadata, "Requires-Dist")."""
+    for found, _, path in dist_infos(environment):
+        if found == name:
+            text = Path(path, "METADATA").read_text(encoding="utf-8", errors="replace")
+            header = text.partition("\n\n")[0]
+            return tuple(re.findall(r"^Requires-Dist: *(.+?)\s*$", header, re.MULTILINE))
+    return ()
+
+
 def check(environment: Path, *, deep_for: frozenset[str] | None = frozenset()) -> list[str]:
     """Compare every installed file with its RECORD: sizes, and sha256 too for the packages named in
     `deep_for` (None: for all). Returns a line for each file that is missing or different; of a package

@@ -270,6 +270,7 @@ class TxSummary(Stored, frozen=True):
 
 Form = Literal[
     "two_packs",
+    "one_pack",
     "comfyui",
     "core_packages",
     "own_wishes",

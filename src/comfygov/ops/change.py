@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
 from dataclasses import dataclass
@@ -117,6 +118,11 @@ class Change:
         lines = (*self.dependencies, *self.dropped, *self.upgrades, *self.pins)
         return frozenset(map(requirements.package_of, (*lines, *self._forced())))
 
+    def pinned(self, pins: tuple[str, ...], overrides: tuple[Override, ...]) -> Change:
+        """The change as `gov resolve` with these would try it."""
+        pins, overrides = replaced(self.pins, self.overrides, pins, overrides)
+        return dataclasses.replace(self, pins=pins, overrides=overrides)
+
     def _forced(self) -> list[str]:
         return [entry.requirement for entry in self.overrides]
 
@@ -164,6 +170,21 @@ def command_of(tx: Transaction, refs: dict[str, str] | None = None) -> str:
     for option, values in (("--dep", tx.dependencies), ("--drop", tx.dropped), ("--upgrade", tx.upgrades)):
         words += [word for value in values for word in (option, value)]
     return shlex.join(words)
+
+
+def replaced(
+    pins: tuple[str, ...],
+    overrides: tuple[Override, ...],
+    new_pins: tuple[str, ...],
+    new_overrides: tuple[Override, ...],
+    taken_back: Iterable[str] = (),
+) -> tuple[tuple[str, ...], tuple[Override, ...]]:
+    """Pins and forced versions after new ones came: of one package only the newest counts."""
+    forced = (entry.requirement for entry in new_overrides)
+    named = {requirements.package_of(text) for text in (*new_pins, *forced, *taken_back)}
+    old_pins = tuple(text for text in pins if requirements.package_of(text) not in named)
+    old = tuple(entry for entry in overrides if requirements.package_of(entry.requirement) not in named)
+    return (*old_pins, *new_pins), (*old, *new_overrides)
 
 
 def _with_owners_of(base: Declaration, new: Resolution) -> Resolution:

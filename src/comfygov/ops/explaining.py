@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 MAX_CALLS = 120
 SETTINGS = "your settings"
 PINS = "overrides"
+PINNED = "a pin of `gov resolve`"
+FORCED = "forced"
 _SUBJECTS = {
     conflict.CONSTRAINTS: SETTINGS,
-    PINS: "a pin of `gov resolve`",
+    PINS: PINNED,
+    FORCED: "a forced version of `gov resolve`",
     "comfyui": "ComfyUI",
     "comfyui-extra": "you (--require, --dep)",
 }
@@ -54,7 +57,7 @@ class Resolver:
         key = frozenset(lines)
         if key not in self._answers:
             if self.calls >= MAX_CALLS:
-                raise _TooManyCallsError
+                raise TooManyCallsError
             self._answers[key] = self._ask(lines)
         return self._answers[key]
 
@@ -80,14 +83,15 @@ class Resolver:
         return ""
 
 
-class _TooManyCallsError(Exception):
-    pass
+class TooManyCallsError(Exception):
+    """The resolver was asked MAX_CALLS questions."""
 
 
-def malformed(txid: str, lines: Sequence[Rejected]) -> ConflictReport:
+def malformed(txid: str, change: Change, lines: Sequence[Rejected]) -> ConflictReport:
     """The report of lines that no resolver can read."""
     line = lines[0]
-    where = f"{line.file} line {line.line}" if line.text else line.file
+    who = next((pack.id for pack in change.packs if line in pack.declared.malformed), "ComfyUI")
+    where = f"{who}, {line.file} line {line.line}" if line.text else f"{who}, {line.file}"
     shown = f"{where}: `{line.text}` is {line.reason}" if line.text else f"{where}: {line.reason}"
     likely = requirements.suggestion(line.text)
     summary = f"{shown} (likely meant: `{likely}`)" if likely else shown
@@ -103,7 +107,7 @@ def explain(
     asked = _with_pins(declared)
     try:
         lines, verified = _minimal(resolver, problem.uv_text, asked), True
-    except (GovError, _TooManyCallsError):
+    except (GovError, TooManyCallsError):
         lines, verified = conflict.suspects(problem.uv_text, asked), False
     words = (resolver.refusal(lines) if verified else "") or problem.uv_text
     report = _describe(context, base, change, lines, words)
@@ -124,12 +128,20 @@ def _with_pins(declared: Declaration) -> Declaration:
 
 
 def _minimal(resolver: Resolver, uv_text: str, declared: Declaration) -> list[Line]:
-    """Starts from what uv's words name; from everything when that alone does not fail."""
+    """Starts from what uv's words name; from everything when that alone does not fail.
+
+    A forced version that nobody has fails alone. It is asked about first: it stands in for what packs ask for, and
+    the resolver's words then blame them.
+    """
+    for entry in declared.resolutions:
+        line = conflict.Line(FORCED, entry.requirement)
+        if entry.forced and resolver.refusal([line]):
+            return [line]
     suspects = conflict.suspects(uv_text, declared)
     everything = conflict.lines_of(declared)
     start = suspects if suspects and resolver.refusal(suspects) else everything
     if start is everything and not resolver.refusal(everything):
-        raise _TooManyCallsError  # it fails for a reason that is in no line: nothing to be minimal about
+        raise TooManyCallsError  # it fails for a reason that is in no line: nothing to be minimal about
     return minimal(start, lambda lines: bool(resolver.refusal(lines)))
 
 
@@ -196,7 +208,7 @@ def called(base: State, change: Change | None, group: str) -> str:
 
 def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str) -> str:
     """The whole story in one line."""
-    names = " and ".join(dict.fromkeys(side.who for side in sides))
+    names = _enumerated(list(dict.fromkeys(side.who for side in sides)))
     lines = ", ".join(f"`{side.line}`" for side in sides)
     about = package or "packages"
     if not sides:
@@ -204,6 +216,7 @@ def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str)
     through = package and package not in {requirements.package_of(side.line) for side in sides}
     what = f"{lines}, which needs {package}, and that" if through else f"{lines}, and that"
     sentences = {
+        "one_pack": f"{names} asks for what excludes itself: {lines}" + (f" ({package})" if through else ""),
         "two_packs": f"{names} want different versions of {about}",
         "comfyui": f"{names} want different versions of {about}",
         "core_packages": f"{names}: {about} is held by your settings, and the change needs another",
@@ -214,6 +227,10 @@ def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str)
         "no_wheel": f"{names} asks for {what} has no wheel for this platform{_from_source(words)}",
     }
     return sentences.get(form, f"{lines} of {names} cannot be satisfied")
+
+
+def _enumerated(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def _as_of(context: Context, form: str) -> str:

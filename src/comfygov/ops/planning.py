@@ -95,7 +95,7 @@ def _refuse_nothing(request: TxRequest) -> None:
 
 def _refuse_bad_lines(base: State, request: TxRequest) -> None:
     for text in request.dependencies:
-        if requirements.parse(text) is None:
+        if requirements.readable(text) is None:
             likely = requirements.suggestion(text)
             hint = f"did you mean '{likely}'?" if likely else "for example --dep 'einops>=0.8'"
             raise GovError(Code.USAGE, f"`{text}` is not a requirement", hint)

@@ -45,40 +45,46 @@ def open_transaction(context: Context, txid: str) -> Transaction:
 def resolve(context: Context, request: ResolveRequest) -> Transaction:
     """Try the change again with what is pinned: `resolved`, or still `needs_resolution` with a new report."""
     tx = open_transaction(context, request.txid)
-    for text in (*request.pins, *request.overrides):
-        refuse_no_pin(text)
     if request.overrides and not request.reason.strip():
         raise GovError(
             Code.USAGE, "a forced version goes against what a pack asks for, and needs a reason", 'add --reason "…"'
         )
     if not (request.pins or request.overrides or request.unpinned):
         raise GovError(Code.USAGE, "nothing is pinned", f"gov resolve {tx.txid} --suggest shows what would work")
-    forced = tuple(Override(text, request.reason) for text in request.overrides)
+    pins = tuple(map(exact_pin, request.pins))
+    forced = tuple(Override(exact_pin(text), request.reason) for text in request.overrides)
     _refuse_unpinned(tx, request.unpinned)
-    named = {requirements.package_of(text) for text in (*request.pins, *request.overrides, *request.unpinned)}
-    pins = (*_others(tx.resolution_pins, named), *request.pins)
-    overrides = (*(entry for entry in tx.overrides if _package(entry) not in named), *forced)
+    _refuse_contradiction((*pins, *(entry.requirement for entry in forced), *request.unpinned))
+    pins, overrides = change.replaced(tx.resolution_pins, tx.overrides, pins, forced, request.unpinned)
     return tx_run.rerun(context, tx, pins=pins, overrides=overrides, timeout_seconds=request.timeout_seconds)
 
 
+def _refuse_contradiction(said: Sequence[str]) -> None:
+    """One package, one word about it."""
+    seen: dict[str, str] = {}
+    for text in dict.fromkeys(said):
+        package = requirements.package_of(text)
+        if package in seen:
+            raise GovError(Code.USAGE, f"{package} is named twice: `{seen[package]}` and `{text}`", "leave one out")
+        seen[package] = text
+
+
 def _refuse_unpinned(tx: Transaction, names: Sequence[str]) -> None:
-    pinned = {requirements.package_of(text) for text in tx.resolution_pins} | set(map(_package, tx.overrides))
     for name in names:
-        if requirements.package_of(name) not in pinned:
+        if requirements.package_of(name) not in pinned_packages(tx):
             raise GovError(Code.NOT_FOUND, f"{tx.txid} pins no package `{name}`", f"gov tx inspect {tx.txid}")
 
 
-def refuse_no_pin(text: str) -> None:
-    """Raises `usage` for anything but `package==version`."""
+def pinned_packages(tx: Transaction) -> tuple[str, ...]:
+    """The packages that the transaction pins or forces."""
+    forced = (entry.requirement for entry in tx.overrides)
+    return tuple(requirements.package_of(text) for text in (*tx.resolution_pins, *forced))
+
+
+def exact_pin(text: str) -> str:
+    """`package==version` without blanks. Raises `usage` for anything else."""
     found = requirements.parse(text)
     exact = found is not None and [spec.operator for spec in found.specifier] == ["=="]
-    if not exact or "*" in text or (found and (found.url or found.marker or found.extras)):
+    if found is None or not exact or "*" in text or found.url or found.marker or found.extras:
         raise GovError(Code.USAGE, f"`{text}` is no pin", "write package==version, for example numpy==2.2.6")
-
-
-def _others(pins: Sequence[str], named: set[str]) -> list[str]:
-    return [text for text in pins if requirements.package_of(text) not in named]
-
-
-def _package(entry: Override) -> str:
-    return requirements.package_of(entry.requirement)
+    return f"{found.name}{found.specifier}"

@@ -19,14 +19,13 @@ from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.names import PROJECT_NAME
 from comfygov.model.state import Resolution
-from comfygov.model.tx import ConflictReport, Override, Strategy, Suggestion, Transaction
+from comfygov.model.tx import ConflictReport, Difference, Override, Strategy, Suggestion, Transaction
 from comfygov.ops import change as changes
-from comfygov.ops import explaining, locking, planning, resolving, settling, unrecorded
+from comfygov.ops import explaining, forcing, locking, planning, resolving, settling, unrecorded
 from comfygov.ops.context import changing
 from comfygov.ports import git_history
 from comfygov.ports.git import recorded_source
-from comfygov.resolve import conflict, requirements
-from comfygov.resolve.conflict import Line
+from comfygov.resolve import requirements
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import store
 
@@ -40,12 +39,14 @@ if TYPE_CHECKING:
     from comfygov.truth.snapshots import State
 
 MAX_OLDER = 6
+_NAMED = 5
 PARALLEL = 4
 
 
 @dataclass(frozen=True)
 class _Idea:
-    """A changed change, and what taking it costs besides packages that move."""
+    """A changed change, and what taking it costs besides packages that move. `forced` is the `package==version` that
+    it forces. What `command` does is what `change` is: a new transaction has none of the pins of this one."""
 
     strategy: Strategy
     title: str
@@ -53,6 +54,7 @@ class _Idea:
     change: Change
     cost: tuple[str, ...] = ()
     violated: tuple[str, ...] = ()
+    forced: str = ""
     loosened: frozenset[str] = frozenset()
 
 
@@ -83,21 +85,23 @@ def suggest(context: Context, txid: str) -> SuggestResult:
 def _try_all(
     context: Context, work: Path, base: State, tx: Transaction, report: ConflictReport, change: Change
 ) -> list[Suggestion]:
-    numbers = itertools.count(1)
+    numbers, package = itertools.count(1), report.package or _first_named(report)
+    judge = forcing.judge(context, work, base, change, report, package)
 
     def attempt(idea: _Idea) -> Suggestion:
-        return _attempt(context, work / f"try-{next(numbers)}", base, tx, idea)
+        return _attempt(context, work / f"try-{next(numbers)}", base, tx, idea, judge)
 
     with ThreadPoolExecutor(PARALLEL) as pool:
-        versions = _candidate_versions(context, work, base, report, change)
-        bare = change.declaration(base.declared, "")
-        declared = locking.with_settings(bare, context.config, context.interpreter)
-        resolver = explaining.Resolver(context, work, declared, base)
+        tries = _tries(context, base, report, change, package)
+        found = pool.map(lambda entry: _newest(context, work / f"free-{next(numbers)}", base, package, entry[1]), tries)
+        versions: dict[str, str] = {}
+        for version, (whose, _) in zip(found, tries, strict=True):
+            versions.setdefault(version, whose)
         ideas = [
             *_updates_of_others(context, base, tx, report, change),
             *_older_releases(context, tx, report, change),
             *_loosened_settings(tx, report, change),
-            *_forced_versions(tx, report, change, versions, resolver),
+            *_versions(tx, report, change, package, versions, judge),
         ]
         tried = list(pool.map(attempt, ideas))
     return sorted(_only_first_older(tried), key=_price)
@@ -121,13 +125,15 @@ def _price(entry: Suggestion) -> tuple[bool, bool, int, int, int]:
     )
 
 
-def _attempt(context: Context, work: Path, base: State, tx: Transaction, idea: _Idea) -> Suggestion:
+def _attempt(
+    context: Context, work: Path, base: State, tx: Transaction, idea: _Idea, judge: forcing.Judge
+) -> Suggestion:
     bare = idea.change.declaration(base.declared, tx.txid)
     declared = locking.with_settings(bare, context.config, context.interpreter)
     held = tuple(line for line in declared.constraints if line not in idea.loosened)
     declared = msgspec.structs.replace(declared, constraints=held)
-    forced = bool(idea.change.overrides)
-    said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=idea.violated)
+    forced, violated = bool(idea.change.overrides), idea.violated
+    said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=violated)
     if idea.change.malformed(base.declared):
         return msgspec.structs.replace(said, cost=("a line still cannot be read",))
     try:
@@ -138,8 +144,12 @@ def _attempt(context: Context, work: Path, base: State, tx: Transaction, idea: _
     before, after = (_freeze(versions) for versions in (locked_versions(base.uv_lock.decode()), settled.versions))
     difference = record.difference(before, after)
     core = record.only(context.config.policy.core_packages, difference)
-    cost = (*idea.cost, *(f"goes against: {line}" for line in idea.violated), *_moves(difference.lines()))
-    return msgspec.structs.replace(said, works=True, cost=cost, difference=difference, core_impact=core)
+    if idea.forced:
+        violated += tuple(judge.packages_against(idea.forced, settled.uv_lock.decode()))
+    cost = (*idea.cost, *(f"goes against: {line}" for line in violated), *_moves(difference, core))
+    return msgspec.structs.replace(
+        said, works=True, cost=cost, violated=violated, difference=difference, core_impact=core
+    )
 
 
 def _what_remains(
@@ -152,9 +162,15 @@ def _what_remains(
     return f"it solves this, but not: {rest.summary}; take it, then --suggest again: {idea.command}"
 
 
-def _moves(lines: list[str]) -> list[str]:
-    changed = [line for line in lines if not line.startswith("+")]
-    return [f"moves in production: {line}" for line in changed]
+def _moves(difference: Difference, core: Difference) -> Iterator[str]:
+    """What happens to production, what matters most first; packages that are only added cost nothing."""
+    yield from (f"core package: {line}" for line in core.lines())
+    moved = Difference(changed=tuple(entry for entry in difference.changed if entry not in core.changed))
+    yield from (f"moves in production: {line}" for line in moved.lines())
+    gone = [package.name for package in difference.removed if package not in core.removed]
+    if gone:
+        more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+        yield f"no longer installed: {', '.join(gone[:_NAMED])}{more}"
 
 
 def _freeze(versions: dict[str, str]) -> tuple[str, ...]:
@@ -164,6 +180,11 @@ def _freeze(versions: dict[str, str]) -> tuple[str, ...]:
 
 
 # -- strategies ------------------------------------------------------------------------------------
+
+
+def _unpinned(change: Change, packs: tuple[PackOnTrial, ...]) -> Change:
+    """What `gov tx run` proposes with these packs: pins and forced versions are those of a transaction."""
+    return dataclasses.replace(change, packs=packs, pins=(), overrides=())
 
 
 def _updates_of_others(
@@ -180,7 +201,7 @@ def _updates_of_others(
             context.progress.warn(f"{who} could not be looked up: {error.message}")
             continue
         if newer.plugin.commit != plugin.commit:
-            both = dataclasses.replace(change, packs=(*change.packs, newer))
+            both = _unpinned(change, (*change.packs, newer))
             yield _Idea(
                 "update_other",
                 f"update {who} too, to its newest commit {newer.plugin.commit[:10]}",
@@ -203,7 +224,7 @@ def _older_releases(context: Context, tx: Transaction, report: ConflictReport, c
                 "older_release",
                 f"take {pack.id} at {named}, {behind} commits earlier",
                 changes.command_of(tx, {pack.id: older.plugin.commit}),
-                dataclasses.replace(change, packs=packs),
+                _unpinned(change, packs),
                 (f"{pack.id} is {behind} commits older",),
             )
 
@@ -226,26 +247,31 @@ def _older_states(context: Context, pack: PackOnTrial) -> Iterator[tuple[PackOnT
             yield older, git_history.count_between(context.git, repository, commit, pack.plugin.commit)
 
 
-def _candidate_versions(
-    context: Context, work: Path, base: State, report: ConflictReport, change: Change
-) -> dict[str, str]:
-    """Versions of the contested package that somebody could live with -> whose they are."""
-    package = report.package or _first_named(report)
+def _tries(
+    context: Context, base: State, report: ConflictReport, change: Change, package: str
+) -> list[tuple[str, Declaration | None]]:
+    """(whose version of the contested package it is, what is to be locked to find it); None: production's."""
     if not package:
-        return {}
-    found = {report.production_version: "production"} if report.production_version else {}
-    free = locking.with_settings(change.declaration(base.declared, ""), context.config, context.interpreter)
-    tries = [(f"{side.who} and all who are no side", _bound(free, package, side.line)) for side in report.sides]
-    tries += [("the pack alone", _only_change(free, change)), ("the newest there is", _bound(free, package, package))]
-    for number, (whose, declared) in enumerate(tries):
-        try:
-            _, lock = locking.lock(context, work / f"free-{number}", declared, base.uv_lock, (package,))
-        except locking.NoSolution:
-            continue
-        version = locked_versions(lock.decode()).get(package)
-        if version:
-            found.setdefault(version, whose)
-    return found
+        return []
+    free = forcing.unforced(context, base, change, package)
+    tries: list[tuple[str, Declaration | None]] = [("that production has", None)]
+    for side in report.sides:
+        direct = requirements.package_of(side.line) == package
+        alone = _bound(free, package, side.line) if direct else forcing.without_others(free, base, change, report, side)
+        tries.append((f"that {side.who} needs", alone))
+    tries.append((f"that {change.label} needs alone", _only_change(free, change)))
+    return [*tries, ("the newest there is", _bound(free, package, package))]
+
+
+def _newest(context: Context, work: Path, base: State, package: str, declared: Declaration | None) -> str:
+    """The newest version of `package` that `declared` takes; empty when there is none."""
+    if declared is None:
+        return locked_versions(base.uv_lock.decode()).get(package, "")
+    try:
+        _, lock = locking.lock(context, work, declared, base.uv_lock, (package,))
+    except locking.NoSolution:
+        return ""
+    return locked_versions(lock.decode()).get(package, "")
 
 
 def _first_named(report: ConflictReport) -> str:
@@ -291,38 +317,36 @@ def _loosened_settings(tx: Transaction, report: ConflictReport, change: Change) 
             "loosen_settings",
             f"take {shown} out of [python] constraints in config.toml",
             changes.command_of(tx),
-            change,
+            _unpinned(change, change.packs),
             ("then run the command below",),
             loosened=lines,
         )
 
 
-def _forced_versions(
-    tx: Transaction, report: ConflictReport, change: Change, versions: dict[str, str], resolver: explaining.Resolver
+def _versions(
+    tx: Transaction,
+    report: ConflictReport,
+    change: Change,
+    package: str,
+    versions: dict[str, str],
+    judge: forcing.Judge,
 ) -> Iterator[_Idea]:
-    package = report.package or _first_named(report)
+    """Each version forced for all; where it stands in for a line that cannot be read a pin is enough."""
     for version, whose in versions.items():
-        pin = f"{package}=={version}"
-        keeps = whose == "production"
-        title = f"force {pin} for all, " + ("the version that production has" if keeps else f"for {whose}")
+        if not version:
+            continue
+        pin, shown = f"{package}=={version}", whose if whose.startswith("the ") else f"the version {whose}"
+        strategy: Strategy = "keep_production" if whose == "that production has" else "newest_that_fits"
+        if report.rejected:
+            pinned = change.pinned((pin,), ())
+            title = f"take {pin}, {shown}, in place of the line"
+            yield _Idea(strategy, title, f"gov resolve {tx.txid} --pin {shlex.quote(pin)}", pinned)
+            continue
         yield _Idea(
-            "keep_production" if keeps else "newest_that_fits",
-            title,
+            strategy,
+            f"force {pin} for all, {shown}",
             f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(report.summary)}",
-            dataclasses.replace(change, overrides=(*change.overrides, Override(pin, report.summary))),
-            violated=tuple(dict.fromkeys(_violated(report, change, package, pin, resolver))),
+            change.pinned((), (Override(pin, report.summary),)),
+            violated=tuple(dict.fromkeys(judge.lines_against(pin))),
+            forced=pin,
         )
-
-
-def _violated(
-    report: ConflictReport, change: Change, package: str, pin: str, resolver: explaining.Resolver
-) -> Iterator[str]:
-    """Who cannot live with the pin: sides that have no solution alone with it, and every other line about it."""
-    for side in report.sides:
-        if resolver.refusal([Line("side", side.line), Line("pin", pin)]):
-            pulled = "" if requirements.package_of(side.line) == package else f", which needs another {package}"
-            yield f"{side.who}: {side.line}{pulled}"
-    for line in conflict.lines_of(resolver.declared):
-        if requirements.refuses(line.text, pin):
-            yield f"{explaining.called(resolver.base, change, line.group)}: {line.text}"
-    yield from (f"{line.file} line {line.line}: {line.text}" for line in report.rejected)

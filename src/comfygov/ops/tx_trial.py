@@ -149,7 +149,7 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
     """
     unreadable = trial.change.malformed(trial.base.declared)
     if unreadable:
-        _record_conflict(trial, explaining.malformed(trial.tx.txid, unreadable))
+        _record_conflict(trial, explaining.malformed(trial.tx.txid, trial.change, unreadable))
         return None
     declared = trial.proposed_declaration()
     registry = trial.change.registry(trial.base.registry)

@@ -23,7 +23,8 @@ SYNC_TIMEOUT_SECONDS = 3600.0
 
 _NETWORK_WORDS = re.compile(
     r"failed to fetch|error sending request|dns error|could not connect|connection (refused|reset)|"
-    r"network is unreachable|client error \(connect\)|timed out|tcp connect error",
+    r"network is unreachable|client error \(connect\)|timed out|tcp connect error|"
+    r"failed to connect to|could not resolve host",
     re.IGNORECASE,
 )
 _DISK_WORDS = re.compile(r"no space left|os error 28|disk quota", re.IGNORECASE)
@@ -274,10 +275,16 @@ def _failure(what: str, done: process.Completed) -> GovError:
     if _NETWORK_WORDS.search(text):
         return GovError(
             Code.NETWORK,
-            f"uv could not {what}: the package index does not answer",
+            f"uv could not {what}: {_silent_server(text)} does not answer",
             "check the network (or [python] index_url in config.toml), then run the command again",
             details,
         )
     return GovError(
         Code.TOOL_FAILED, f"uv could not {what} (exit {done.exit_code})", "the lines above are uv's own", details
     )
+
+
+def _silent_server(text: str) -> str:
+    """A requirement may name an address of its own; else it is the index that uv speaks of."""
+    named = re.search(r"`\S+ @ (\S+)`", text)
+    return named[1] if named else "the package index"

@@ -81,7 +81,7 @@ def form_of(uv_text: str, lines: Sequence[Line], core_packages: Sequence[str]) -
         return "core_packages" if pinned & held else "own_wishes"
     if COMFYUI_GROUP in groups and len(groups) > 1:
         return "comfyui"
-    return "two_packs" if len(groups) > 1 else "no_solution"
+    return "two_packs" if len(groups) > 1 else "one_pack"
 
 
 # The first that is found in uv's words says what one line alone cannot get.

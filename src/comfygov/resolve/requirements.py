@@ -160,10 +160,11 @@ def _take(declared: Declared, file: str, number: int, line: str) -> None:
         declared.rejected.append(
             Rejected(file, number, line, f"the option --{rest.split()[0]} is not taken, the requirement is")
         )
-    requirement = parse(text.strip())
+    requirement = readable(text.strip())
     if requirement is None:
-        reason = "a URL or path without a name is not taken" if _is_bare_url(text) else "not a requirement"
-        where = declared.rejected if _is_bare_url(text) else declared.malformed
+        bare = _is_bare_url(text.partition("@")[2] or text)
+        reason = "a path, or a URL without a name, is not taken" if bare else "not a requirement"
+        where = declared.rejected if bare else declared.malformed
         where.append(Rejected(file, number, line, reason))
     elif canonical(requirement.name) in _NOT_A_DEPENDENCY and not declared.of_comfyui:
         declared.rejected.append(Rejected(file, number, line, "ComfyUI itself decides this package"))
@@ -212,6 +213,15 @@ def refuses(line: str, pin: str) -> bool:
     return not wanted.specifier.contains(version, prereleases=True)
 
 
+def applies(line: str, python: str) -> bool:
+    """True when the marker of `line` holds on a Python of this version, without any extra."""
+    wanted = parse(line)
+    if wanted is None or wanted.marker is None:
+        return wanted is not None
+    minor = ".".join(python.split(".")[:2])
+    return wanted.marker.evaluate({"extra": "", "python_version": minor, "python_full_version": python})
+
+
 def locked_names(uv_lock: str) -> frozenset[str]:
     """The packages of a uv.lock."""
     return frozenset(re.findall(r'^\[\[package\]\]\nname = "([^"]+)"', uv_lock, re.MULTILINE))
@@ -219,15 +229,47 @@ def locked_names(uv_lock: str) -> frozenset[str]:
 
 def name_at_start(text: str) -> str:
     """The package that a line which cannot be read seems to be about; empty when it begins with no name."""
-    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
+    found = re.match(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", suggestion(text) or text)
     return canonical(found[0]) if found else ""
+
+
+# What people write for something else, in the order in which it is put right.
+_SLIPS = (
+    (r"^!?\s*(python[\d.]* -m )?pip[\d.]* install (-U |--upgrade )?", ""),
+    (r"\s+-{1,2}[A-Za-z].*$", ""),
+    (r"^[\"'\u2018\u2019\u201c\u201d](.*)[\"'\u2018\u2019\u201c\u201d]$", r"\1"),
+    (r"\u2265", ">="),
+    (r"\u2264", "<="),
+    (r"([<>=!~])\s+=", r"\1="),
+    (r"=>", ">="),
+    (r"=<", "<="),
+    (r"(?<![=<>!~])=(?!=)", "=="),
+    (r"~(?!=)", "~="),
+    (r"\.[xX]\b", ".*"),
+    (r"(\.\*){2,}", ".*"),
+    (r"([<>]=?|~=)(\s*[\w.]+?)\.\*", r"\1\2"),
+    (r"([\w*])\s+(?=[<>=!~]=?\s*\d[^;]*$)", r"\1,"),
+    (r"^([\w.-]+),", r"\1"),
+    (r"^([\w.-]+)\s*[@\s]\s*v?(\d[\w.]*)$", r"\1==\2"),
+    (r"\s*@\s*latest$", ""),
+    (r"[\s.;,=<>!~+]+$", ""),
+)
 
 
 def suggestion(text: str) -> str:
     """The likely intended form of a malformed requirement, or an empty string."""
-    fixed = re.sub(r"=>", ">=", re.sub(r"=<", "<=", text))
-    fixed = re.sub(r"(?<![=<>!~])=(?!=)", "==", fixed)
-    return fixed if fixed != text and parse(fixed) else ""
+    fixed = text.strip()
+    for slip, meant in _SLIPS:
+        fixed = re.sub(slip, meant, fixed)
+        if fixed != text and readable(fixed):
+            return fixed
+    return ""
+
+
+def readable(text: str) -> Requirement | None:
+    """The requirement, when it is one that a resolver can read: `numpy@1.2` names an address that is none."""
+    found = parse(text)
+    return None if found and found.url and not re.match(r"(git\+)?[a-z]+:", found.url) else found
 
 
 def satisfied(lines: Iterable[str], freeze: tuple[str, ...]) -> bool:

@@ -23,7 +23,7 @@ def conflict_lines(report: ConflictReport) -> Iterator[str]:
     line = max((len(side.line) for side in report.sides), default=0)
     for side in report.sides:
         yield f"  {side.who:<{who}}  {side.line:<{line}}  {_where(side)}".rstrip()
-    yield from rejected_lines(report.rejected, "cannot be read")
+    yield from rejected_lines(report.rejected[1:], "nor can be read")
     if report.production_version:
         yield f"  production has {report.package} {report.production_version}{_holds(report)}"
     if report.dependents:
