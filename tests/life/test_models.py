@@ -348,9 +348,10 @@ def test_gc_takes_what_no_folder_has(models: Models, server: ModelServer, bare: 
         (partial / name).write_bytes(b"x" * 5000)
         os.utime(partial / name, (age, age))
     (partial / "done.json").touch()
+    (partial.parent / ".hashes.json.999999999.comfygov-tmp").touch()
     would = bare.json("models", "gc", "--dry-run")
     kinds = {Path(one["path"]).name[:4]: one["kind"] for one in would["removed"][1:]}
-    assert kinds == {"done": "leftover", "lost": "download", "old.": "download"}
+    assert kinds == {".has": "leftover", "done": "leftover", "lost": "download", "old.": "download"}
     assert would["removed"][0]["kind"] == "blob"
     done = bare.json("models", "gc")
     assert done["freed_bytes"] == would["freed_bytes"] >= len(DATA)

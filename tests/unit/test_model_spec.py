@@ -194,6 +194,16 @@ def test_entries_are_appended(tmp_path: Path, text: str) -> None:
         assert path.read_text().startswith(text.rstrip())
 
 
+@pytest.mark.parametrize("first", ["- {target_path: vae/a.pt}", "- target_path: vae/a.pt", "-   target_path: vae/a.pt"])
+@pytest.mark.parametrize("indent", ["", "  ", "      "])
+def test_comments_survive_an_entry_more(tmp_path: Path, first: str, indent: str) -> None:
+    path = tmp_path / "spec.yml"
+    path.write_text(f"# mine\nmodels:\n{indent}{first}  # the first\n# the end\n")
+    spec_writing.append(path, [{"name": "b", "target_path": "vae/b.pt"}])
+    assert path.read_text().startswith(f"# mine\nmodels:\n{indent}{first}  # the first\n# the end\n")
+    assert [entry.target_path for entry in spec.read(path, tmp_path / "models", None)] == ["vae/a.pt", "vae/b.pt"]
+
+
 def test_a_spec_is_made(tmp_path: Path) -> None:
     path = tmp_path / "models" / "spec.yml"
     for name in ("a", "b"):

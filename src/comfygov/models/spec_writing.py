@@ -46,6 +46,7 @@ def _write(path: Path, before: str, edited: str | None, document: dict[str, Any]
         edited = msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
     elif edited is None or _meaning(path, edited) != document:
         edited = _dump(document)
+    fs.remove_leftovers(path.resolve().parent)
     with fs.explained(path):
         fs.write_atomic(path.resolve(), edited.encode())  # a link to a file that is kept elsewhere stays one
 
@@ -116,7 +117,7 @@ def _with_entries(text: str, entries: Sequence[Mapping[str, Any]], *, has_entrie
     indent = 2
     if has_entries:
         nodes = _entry_nodes(root)
-        if not nodes or nodes[0].flow_style or "\n" not in text:
+        if not nodes or "\n" not in text:
             return None
         line = text[text.rfind("\n", 0, nodes[0].start_mark.index) + 1 : nodes[0].start_mark.index]
         indent = len(line) - len(line.lstrip(" "))

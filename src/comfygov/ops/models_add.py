@@ -13,6 +13,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.model.models import MODEL_ENDINGS, ModelEntry
 from comfygov.models import sources, spec, spec_writing
+from comfygov.ports import fs
 
 if TYPE_CHECKING:
     from comfygov.models.fetch import Fetched, Fetcher
@@ -55,6 +56,7 @@ def add(place: Place, request: AddRequest) -> AddResult:
         entry = _entry(place, request, source, fetcher)
         with place.target_held(entry.target_path):
             _refuse_existing(place, entry)
+            fs.remove_leftovers(place.folders.target(entry.target_path).parent)
             got = _fetch(place, fetcher, entry)
             _write_down(place, entry, got)
         done.append((entry, got))

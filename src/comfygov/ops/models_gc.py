@@ -61,6 +61,7 @@ def _unused(store: BlobStore) -> Iterator[_Found]:
     for path in store.all_blobs():
         if path.stat().st_nlink == 1:
             yield "blob", path, path.name, "no models folder on its disk has it"
+    yield from (("leftover", path, "", "a command that was killed left it") for path in fs.leftovers(store.root))
     for path in sorted(store.partial.iterdir()) if store.partial.is_dir() else []:
         pid = fs.leftover_of(path.name)
         if pid is not None and identity.started_at(pid) is None:
