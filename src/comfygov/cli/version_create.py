@@ -29,6 +29,7 @@ _WITHOUT_A_HOME = ("comfy_repo", "comfy_path")
 @click.option("--platform", "platforms", multiple=True, metavar="P", help="Hold this too (default: linux-x86_64).")
 @click.option("--torch-backend", "torch_backends", multiple=True, metavar="B", help="Carry this build: cpu, cuNNN, ….")
 @click.option("--python", metavar="PY", help="The Python that it is for.")
+@click.option("--as-of", metavar="WHEN", help="See the index as it was then: a day, a time, or `commit` (ComfyUI's).")
 @click.option("--find-links", multiple=True, metavar="DIR", help="A directory of wheels for the resolver.")
 @click.option("--index-url", default="", metavar="URL", help="The package index (`none`: only --find-links).")
 @common

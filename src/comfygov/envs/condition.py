@@ -67,25 +67,30 @@ class Conditions:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Too young to be remembered for others; who has just looked need not look again.
+        self._young: dict[str, Known] = {}
 
     def problems(self, environment: Path, seal: Path, python: str) -> list[str]:
         """`damage` of a sealed environment, from memory while nothing was moved there."""
         known = self._load()
         stamp = _stamp(seal)
-        entry = known.get(environment.name)
+        entry = self._young.get(environment.name) or known.get(environment.name)
         if entry is not None and entry.sealed == stamp and _same(environment, entry.folders):
             return entry.problems
         folders = _folders(environment)
         found = damage(environment, python)
+        self._young[environment.name] = Known(stamp, folders, found)
         if not _is_young(folders):
-            self._save(environment, known, Known(stamp, folders, found))
+            self._save(environment, known, self._young[environment.name])
         return found
 
     def remember(self, environment: Path, seal: Path, problems: list[str]) -> None:
         """What a closer look found; it counts until a folder changes or the environment is built anew."""
         folders = _folders(environment)
+        found = Known(_stamp(seal), folders, problems)
+        self._young[environment.name] = found
         if problems or not _is_young(folders):
-            self._save(environment, self._load(), Known(_stamp(seal), folders, problems))
+            self._save(environment, self._load(), found)
 
     def _load(self) -> dict[str, Known]:
         try:

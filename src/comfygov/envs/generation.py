@@ -102,7 +102,7 @@ class Generations:
         """`uv` is asked for when something is to be built: looking needs none. `memory` is a file for
         verdicts on environments, which may be lost."""
         self.root = root
-        self._memory = memory
+        self._conditions = condition.Conditions(memory)
         self._uv = uv
 
     def path(self, generation: str) -> Path:
@@ -186,19 +186,32 @@ class Generations:
             bytecode.compile_modules(python.path, sorted(record.files_of(target, new, ".py")))
         return new
 
-    def seal(self, staged: Path, generation: str, python: Interpreter, *, anew: bool = False) -> None:
+    def seal(
+        self,
+        staged: Path,
+        generation: str,
+        python: Interpreter,
+        *,
+        anew: bool = False,
+        in_unnamed_home: bool = False,
+    ) -> None:
         """Check `staged` once more and rename it to its name: from now on it does not change. A damaged
-        generation of that name, or with `anew` any, gives way to it."""
+        generation of that name, or with `anew` any, gives way to it.
+
+        In a home that has no name yet, nobody else can have touched what `complete` has just checked, and the
+        whole home waits for the disk before it gets its name.
+        """
         if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
-        _refuse(record.check(staged) + frame_problems(staged, python.path))
+        _refuse(frame_problems(staged, python.path) + ([] if in_unnamed_home else record.check(staged)))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         aside = fs.beside(self.path(generation), "damaged")
         with fs.explained(staged):
             (staged / ".lock").unlink(missing_ok=True)  # uv lets everybody write it, and nobody installs here again
             fs.write_atomic(staged / SEAL_FILE, msgspec.json.format(msgspec.json.encode(seal)))
-            fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
+            if not in_unnamed_home:
+                fs.flush_file_system(staged)  # uv does not wait for the disk; head must not name what is not there
             faults.point("generation.marked")
             self.root.mkdir(parents=True, exist_ok=True)
             fs.remove_tree(aside)
@@ -234,7 +247,7 @@ class Generations:
     def remember(self, generation: str, problems: list[str]) -> None:
         """Keep what a closer look at a generation found."""
         path = self.path(generation)
-        condition.Conditions(self._memory).remember(path, path / SEAL_FILE, problems)
+        self._conditions.remember(path, path / SEAL_FILE, problems)
 
     def quick_problems(self, generation: str) -> list[str]:
         """Packages that are there and should not be, or should and are not: milliseconds."""
@@ -251,5 +264,5 @@ class Generations:
         if not self.exists(generation):
             return quick
         path = self.path(generation)
-        found = condition.Conditions(self._memory).problems(path, path / SEAL_FILE, self.seal_of(generation).python)
+        found = self._conditions.problems(path, path / SEAL_FILE, self.seal_of(generation).python)
         return list(dict.fromkeys((*quick, *(f"environment: {line}" for line in found))))

@@ -21,7 +21,7 @@ from comfygov.model.version import VERSION_SCHEMA, LockedComfyUI, LockedModel, L
 from comfygov.ops import locking, version_code, version_create, version_widen
 from comfygov.ops.context import Context
 from comfygov.ops.version_capture import Captured, VersionFinding, locked_models_in, locked_python
-from comfygov.ports import clones, fs
+from comfygov.ports import clones, fs, git_history
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.resolve import requirements
 from comfygov.truth.declaration import PYTORCH_PACKAGES
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 class AssembleRequest(msgspec.Struct, frozen=True):
-    """`custom_nodes` are texts `repo=URL,name=NAME[,ref=R|,commit=C|,path=P]`. `venv` is frozen as it is."""
+    """`custom_nodes` are texts `repo=URL,name=NAME[,ref=R|,commit=C|,path=P]`. `venv` is frozen as it is. `as_of`
+    (a day, a time, or `commit`: that of ComfyUI's) says when the index is seen."""
 
     name: str
     comfy_repo: str | None = None
@@ -51,6 +52,7 @@ class AssembleRequest(msgspec.Struct, frozen=True):
     index_url: str = ""
     platforms: tuple[str, ...] = ()
     torch_backends: tuple[str, ...] = ()
+    as_of: str | None = None
     output: str | None = None
     overwrite: bool = False
     pretty: bool = True
@@ -119,6 +121,7 @@ def _captured(context: Context, request: AssembleRequest, project: Path) -> Capt
     _read_requirements(request, parts)
     declared = Declaration(ComfyUIPin(comfyui.repo, comfyui.ref, comfyui.commit), "", parts.groups)
     declared = locking.with_settings(declared, context.config, context.interpreter)
+    declared = msgspec.structs.replace(declared, exclude_newer=_seen_at(context, request, comfyui))
     declared = _frozen(declared, request, parts) if request.venv else declared
     pyproject, uv_lock = locking.lock(context, project, declared, None)
     found = portable.portable(pyproject.decode(), uv_lock.decode())
@@ -136,6 +139,15 @@ def _captured(context: Context, request: AssembleRequest, project: Path) -> Capt
         expects=Baseline(),
     )
     return Captured(lockfile.sealed(lock), found.local, (*parts.findings, *said))
+
+
+def _seen_at(context: Context, request: AssembleRequest, comfyui: LockedComfyUI) -> str:
+    from comfygov.ops.init_settings import day_or_time
+
+    if request.as_of != "commit":
+        return day_or_time(request.as_of) if request.as_of else ""
+    cache = context.git.cache_of(recorded_source(comfyui.repo))
+    return git_history.committed_at(context.git, cache, comfyui.commit)
 
 
 def _comfyui(context: Context, request: AssembleRequest, parts: _Parts) -> LockedComfyUI:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from comfygov.errors import GovError
+from comfygov.errors import Code, GovError
 from comfygov.model.version import WHEELS
 from comfygov.ops import version_wheels
 from comfygov.ops.version_capture import VersionFinding, file_sum
@@ -197,22 +197,32 @@ def is_bundle(path: Path) -> bool:
 _MEMBER = re.compile(r"lock\.json|git/index\.json|git/\d+\.bundle|wheels/[A-Za-z0-9_.+!-]+|models/[0-9a-f]{64}")
 
 
+_MOST_MEMBERS = 20_000
+_MOST_HEADER_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
+
+
+class _Guarded(io.FileIO):
+    """A bundle of somebody else's: the headers of a tar file are read in one piece, whatever they say of their size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("a header of it is too large")
+        return super().read(size)
+
+
 def opened(path: Path) -> Path:
     """Unpack a bundle into a folder of the cache, and return the path of its lock. Its content is judged by the sums
-    of the lock when it is used. Raises `bad_config`."""
+    of the lock when it is used; nothing comes out that is larger than the bundle. Raises `bad_config`, `disk_full`."""
     work = fs.beside(cache_root() / "bundle", "opened")
     fs.remove_tree(work)
     try:
-        with fs.explained(work), tarfile.open(path, "r:") as archive:
-            for member in archive:
-                _refuse_odd_member(path, member)
-                target = work / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file = archive.extractfile(member) or io.BytesIO()
-                with target.open("xb") as out:
-                    while chunk := file.read(1 << 20):
-                        out.write(chunk)
-    except (tarfile.TarError, EOFError, FileExistsError) as error:
+        with fs.explained(work):
+            work.mkdir(parents=True)
+            _refuse_without_space(path, work)
+            with _Guarded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+                _unpack(path, archive, work)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         fs.remove_tree(work)
         raise judging.bad(path, f"it is damaged: {error}") from error
     except BaseException:
@@ -221,19 +231,51 @@ def opened(path: Path) -> Path:
     return work / LOCK
 
 
+def _refuse_without_space(path: Path, work: Path) -> None:
+    wanted, free = path.stat().st_size, fs.free_bytes(work)
+    if wanted > free:
+        message = f"{path} has {wanted} bytes, and there are {free} free where it is to be unpacked"
+        raise GovError(Code.DISK_FULL, message, "free space, or let COMFYGOV_CACHE name a folder on another disk")
+
+
+def _unpack(path: Path, archive: tarfile.TarFile, work: Path) -> None:
+    left = path.stat().st_size
+    for number, member in enumerate(archive):
+        left -= member.size
+        if number >= _MOST_MEMBERS or left < 0:
+            raise judging.bad(path, "it says that it holds more than it can")
+        _refuse_odd_member(path, member)
+        target = work / member.name
+        if target.exists():
+            raise judging.bad(path, f"it holds `{member.name}` twice")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = archive.extractfile(member) or io.BytesIO()
+        with target.open("xb") as out:
+            while chunk := file.read(_CHUNK_BYTES):
+                out.write(chunk)
+    if not (work / LOCK).is_file():
+        raise judging.bad(path, f"it has no {LOCK}")
+
+
 def _refuse_odd_member(path: Path, member: tarfile.TarInfo) -> None:
-    if not member.isreg() or not _MEMBER.fullmatch(member.name):
+    if not member.isreg() or member.issparse() or not _MEMBER.fullmatch(member.name):
         raise judging.bad(path, f"it holds `{member.name[:100]}`, which no bundle has")
 
 
-def take_in(context: Context, folder: Path) -> None:
-    """Put git objects and models of an unpacked bundle into the caches; models by their sums."""
-    index = msgspec.json.decode((folder / _INDEX).read_bytes(), type=list[BundledCode])
-    for number, code in enumerate(index):
+def take_in(context: Context, folder: Path, lock: VersionLock) -> None:
+    """Put git objects and models of an unpacked bundle into the caches: models that the lock names, by their sums."""
+    for number, code in enumerate(_index(folder)):
         if not _MEMBER.fullmatch(code.file) or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", code.commit):
             raise judging.bad(folder, "its index of repositories is odd")
         _take_repository(context.git, code, folder, folder / f"scratch-{number}")
-    _take_models(folder)
+    _take_models(folder, {model.checksum.removeprefix("sha256:") for model in lock.models})
+
+
+def _index(folder: Path) -> list[BundledCode]:
+    try:
+        return msgspec.json.decode((folder / _INDEX).read_bytes(), type=list[BundledCode])
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
+        raise judging.bad(folder, f"its index of repositories cannot be read: {error}") from error
 
 
 def _take_repository(git: Git, code: BundledCode, folder: Path, scratch: Path) -> None:
@@ -248,13 +290,15 @@ def _take_repository(git: Git, code: BundledCode, folder: Path, scratch: Path) -
     git.borrow(git.cache_of(source), folder / code.file, code.commit)
 
 
-def _take_models(folder: Path) -> None:
+def _take_models(folder: Path, wanted: set[str]) -> None:
     from comfygov.models.hashing import Memory
     from comfygov.models.store import BlobStore
 
     root = cache_root() / "models"
     store = BlobStore(root, Memory(root / "hashes.json"))
     for path in sorted((folder / "models").glob("*")):
+        if path.name not in wanted:
+            continue
         if file_sum(path) != path.name:
             raise judging.bad(folder, f"the model {path.name} is damaged")
         if not store.path(path.name).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from comfygov.ops.context import Context
     from comfygov.ports.progress import Progress
     from comfygov.ports.uv import Interpreter
+    from comfygov.truth.snapshots import State
 
 
 class CloneRequest(msgspec.Struct, frozen=True):
@@ -136,21 +138,17 @@ def _clone(work: _Clone, python: Interpreter) -> Cloned:
         work.staging, work.target, work.found, python, work.build, work.command, work.progress
     )
     if work.found.is_bundled:
-        version_bundle.take_in(context, work.found.path.parent)
+        version_bundle.take_in(context, work.found.path.parent, work.found.lock)
     if work.request.offline:
         version_code.refuse_missing(context, work.found.lock)
-    with work.stages.stage("code"):
-        version_code.place(context, work.found.lock)
+    with work.stages.stage("objects"):
+        version_code.gather(context, work.found.lock)
+    faults.point("clone.objects")
+    with work.stages.stage("code and environment"):
+        state, shared = _code_and_environment(work, context)
     faults.point("clone.code")
-    with work.stages.stage("environment"):
-        shared = version_environment.build(
-            context,
-            work.target,
-            work.found,
-            work.build,
-            offline=work.request.offline,
-            wheels_dir=work.request.wheels_dir,
-        )
+    with work.stages.stage("commit"):
+        version_environment.commit_first(context, work.found.lock, state)
     faults.point("clone.environment")
     with work.stages.stage("models"):
         models = version_models.place(context, work.found, skip=work.request.skip_models, offline=work.request.offline)
@@ -173,6 +171,19 @@ def _clone(work: _Clone, python: Interpreter) -> Cloned:
         stage_seconds=work.stages.seconds,
         torch_backend=work.build,
     )
+
+
+def _code_and_environment(work: _Clone, context: Context) -> tuple[State, str]:
+    """Both at once: the one waits for git, the other for uv and the disk. Returns the first state, and the home whose
+    environment was shared, or ``."""
+    request = work.request
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(version_code.place, context, work.found.lock)
+        built = version_environment.build(
+            context, work.target, work.found, work.build, offline=request.offline, wheels_dir=request.wheels_dir
+        )
+        code.result()
+    return built
 
 
 def _make_own(context: Context, target: Path) -> None:

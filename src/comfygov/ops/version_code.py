@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -9,6 +10,8 @@ from comfygov.ports import clones, fs, git_apart, git_content
 from comfygov.ports.git import Git, Source, recorded_source
 from comfygov.truth.home import cache_root
 from comfygov.versions import judging, overlay
+
+_AT_ONCE = 4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +43,13 @@ def refuse_missing(context: Context, lock: VersionLock) -> None:
         )
 
 
-def place(context: Context, lock: VersionLock) -> None:
-    """Make the checkouts at their commits with the edits of the lock on top."""
-    nodes = context.home.custom_nodes
+def gather(context: Context, lock: VersionLock) -> None:
+    """Have every commit of the lock in the object cache: all that may ask a server."""
     for name, code in codes(lock):
-        target = context.home.comfyui if name == "ComfyUI" and code is lock.comfyui else nodes / name
-        _place_one(context, name, code, target)
+        _gather_one(context, name, code)
 
 
-def _place_one(context: Context, name: str, code: LockedComfyUI | LockedNode, target: Path) -> None:
+def _gather_one(context: Context, name: str, code: LockedComfyUI | LockedNode) -> None:
     source = recorded_source(code.repo)
     if code.repo.startswith(judging.CONTENT):
         make_content(context.git, source, code)
@@ -60,8 +61,22 @@ def _place_one(context: Context, name: str, code: LockedComfyUI | LockedNode, ta
     tree = context.git.tree_of(repository, code.commit)
     if tree != code.tree:
         raise GovError(Code.BAD_CONFIG, f"{name}: commit {code.commit} has the tree {tree}, not {code.tree}", _AGAIN)
+
+
+def place(context: Context, lock: VersionLock) -> None:
+    """Make the checkouts at their commits with the edits of the lock on top, from the object cache alone."""
+    _place_one(context, lock.comfyui, context.home.comfyui)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        nodes = [
+            pool.submit(_place_one, context, node, context.home.custom_nodes / node.name) for node in lock.custom_nodes
+        ]
+    for node in nodes:
+        node.result()
+
+
+def _place_one(context: Context, code: LockedComfyUI | LockedNode, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    clones.place_pack(context.git, source, code.commit, target)
+    clones.place_pack(context.git, recorded_source(code.repo), code.commit, target)
     overlay.put(git_apart.work_tree(target), code.patch)
 
 

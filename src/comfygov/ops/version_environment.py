@@ -114,8 +114,8 @@ def _settings(declared: Declaration, target: Path, python: str) -> dict[str, dic
 
 def build(
     context: Context, target: Path, found: Found, torch_build: str, *, offline: bool, wheels_dir: str | None
-) -> str:
-    """Build the generation and commit the first state. Returns the home whose environment was shared, or ``."""
+) -> tuple[State, str]:
+    """Build the generation. Returns the first state, and the home whose environment was shared, or ``."""
     lock = found.lock
     chosen = builds.with_build(lock.python.pyproject, torch_build)
     staged, final = context.home.root / WHEELS, target / WHEELS
@@ -134,12 +134,15 @@ def build(
         fs.write_atomic(project / name, data)
     shared = _build(context, project, generation, found)
     fs.remove_tree(project)
-    state = State(pyproject, uv_lock, registry_of(lock), lock.expects, generation)
+    return State(pyproject, uv_lock, registry_of(lock), lock.expects, generation), shared
+
+
+def commit_first(context: Context, lock: VersionLock, state: State) -> None:
+    """Make `state` the first one of the home, whose code is in place."""
     if not lock.expects.core_classes:  # made without a home: nobody has seen it run yet
         state = trying.with_baseline(context, state, _WORK, None)
     with changing(context):
         committing.commit_state(context, state, Origin("init", f"clone of version {lock.version_name}"))
-    return shared
 
 
 def _wheelhouse(lock: VersionLock, folder: Path) -> Wheelhouse:
@@ -154,12 +157,11 @@ def _build(context: Context, project: Path, generation: str, found: Found) -> st
     """On hardlinks to the same environment of another home where there is one, else from uv's cache."""
     target = fs.beside(context.generations.path(generation), "staging")
     python = context.interpreter
-    root, base = next(_same_elsewhere(context, generation, found), (None, None))
-    source = context.generations if root is None else _generations_of(context, root)
+    root, source, base = next(_same_elsewhere(context, generation, found), (None, context.generations, None))
     try:
         source.begin(target, python, base)
         context.generations.complete(project, target, python)
-        context.generations.seal(target, generation, python)
+        context.generations.seal(target, generation, python, in_unnamed_home=True)
     except BaseException:
         fs.remove_tree(target)
         raise
@@ -167,18 +169,23 @@ def _build(context: Context, project: Path, generation: str, found: Found) -> st
 
 
 def _generations_of(context: Context, root: Path) -> Generations:
+    """The environments of another home, with what that home knows of their condition; nothing is written there."""
     memory = context.home.state / "environments-elsewhere.json"
+    known = root / "state" / "environments.json"
+    if known.is_file():
+        fs.write_atomic(memory, known.read_bytes())
     return Generations(Home(root, read_config(root / "config.toml")).venvs, memory, lambda: context.uv)
 
 
-def _same_elsewhere(context: Context, generation: str, found: Found) -> Iterator[tuple[Path, str]]:
-    """(home, generation) on this machine that hold the very environment, on the same Python, and are sound."""
+def _same_elsewhere(context: Context, generation: str, found: Found) -> Iterator[tuple[Path, Generations, str]]:
+    """(home, its environments, generation) on this machine that hold the very environment, on the same Python, and
+    are sound."""
     for root in _homes(found):
         try:
             generations = _generations_of(context, root)
             name = generation if generations.exists(generation) else _generation_of_lock(root, found)
             if name and generations.is_sound(name) and generations.seal_of(name).python == context.interpreter.path:
-                yield root, name
+                yield root, generations, name
         except (GovError, OSError):
             continue  # another home's trouble is none of this clone's
 

@@ -80,7 +80,8 @@ SUBMODULE_POINTS: dict[str, str] = {
 """Moments of a checkout whose submodules come or go."""
 
 VERSION_POINTS: dict[str, str] = {
-    "clone.code": "a clone has its code, under another name",
+    "clone.objects": "a clone has every commit in the cache, and no code",
+    "clone.code": "a clone has its code and its environment, under another name, and no state",
     "clone.environment": "a clone has its first state, under another name",
     "clone.proven": "a clone is proven and has not its name",
     "clone.named": "a clone has its name",
