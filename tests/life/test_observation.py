@@ -12,7 +12,7 @@ from tests.kit.governed import Governed
 from tests.kit.repos import PACK
 
 ATTEMPT = """
-import os, shutil, socket, subprocess, sys, threading
+import os, shutil, socket, subprocess, sys, threading, time
 def attempt(do):
     try:
         do()
@@ -71,6 +71,13 @@ FORMS = {
         "attempt(lambda: subprocess.run([*PIP, '-r', os.path.join(here, 'more.txt')]))"
     ),
     "thread": "t = threading.Thread(target=lambda: subprocess.run([*PIP, 'extra'])); t.start(); t.join()",
+    "daemon": (
+        "code = 'import os, subprocess, sys\\nfor _ in (1, 2):\\n    os.fork() and os._exit(0)\\n    os.setsid()\\n'\n"
+        'code += \'subprocess.run([sys.executable, "-m", "pip", "install", "extra"])\\nopen("done", "w")\'\n'
+        "subprocess.run([sys.executable, '-c', code])\n"
+        "while not os.path.exists('done'): time.sleep(0.05)\n"
+        "os.remove('done')"
+    ),
     "scrubbed": "attempt(lambda: subprocess.run([*PIP, 'extra'], env={'PATH': os.environ['PATH']}))",
     "ensurepip": "attempt(lambda: subprocess.run([sys.executable, '-m', 'ensurepip'])); os.system('pip install extra')",
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -40,14 +42,33 @@ def settings(home: Governed, **tx: str) -> None:
     path.write_text(f"{path.read_text()}\n[tx]\n{lines}")
 
 
+def bits(home: Governed) -> dict[str, tuple[int, int, str]]:
+    """Rights, time and content of all that is production, and of the person's own files."""
+    places = [home.root / "user", *(home.home / name for name in ("ComfyUI", "models", ".venvs", "snapshots"))]
+    files = [
+        home.home / name
+        for name in ("config.toml", "pyproject.toml", "uv.lock", "state/head.json", "state/plugins.json")
+    ]
+    for place in places:
+        files += [place, *sorted(place.rglob("*"))]
+    found = {}
+    for path in files:
+        if path.exists():
+            facts = path.lstat()
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path)] = (facts.st_mode, facts.st_mtime_ns, content)
+    return found
+
+
 def tried(home: Governed, code: str, **options: Any) -> tuple[dict[str, Any], str]:
     """The record of a trial of a pack that runs `code` at import, and what it said; production is what it was."""
     text = ATTEMPT + code + PACK % {"name": "nasty"}
     home.gov("node", "add", str(home.pack("nasty", files={"__init__.py": text}, **options))).ok()
-    before = home.world()
+    before, bits_before = home.world(), bits(home)
     ran = home.gov("--json", "tx", "run", "nasty")
     assert ran.exit_code in (0, 1), ran
     assert home.world() == before
+    assert bits(home) == bits_before
     tx: dict[str, Any] = home.json("tx", "inspect", "tx0001")["transaction"]
     return tx, (home.home / tx["logs"]["stderr"]).read_text()
 
@@ -92,16 +113,25 @@ attempt("delete models", lambda: shutil.rmtree({str(models)!r}))
 attempt("read a model", lambda: open({str(models / "m.safetensors")!r}).read())
 attempt("edit a package", lambda: open(__import__("basis").__file__, "a").write("x"))
 attempt("leave a pth", lambda: open(os.path.join(os.path.dirname(os.__file__), "x.pth"), "w"))
+attempt("have the kernel start it", lambda: open("/proc/sys/kernel/core_pattern", "r+"))
+attempt("rights", lambda: os.chmod({str(models)!r}, 0))
+attempt("times", lambda: os.utime({str(home / "state" / "head.json")!r}, (1, 1)))
 attempt("connect", lambda: socket.create_connection({listener.getsockname()!r}, 2))
+attempt("call home", lambda: socket.create_connection(("192.0.2.1", 9), 1))
 attempt("send", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("192.0.2.1", 53)))
 attempt("write its own", lambda: open(os.path.join(os.path.dirname(__file__), "cache"), "w").write("x"))
 attempt("serve itself", lambda: None)
 """
     tx, log = tried(governed, code)
     assert tx["status"] == "completed", log
-    done = {name for name, how in outcomes(log).items() if how == "done"}
+    done = {name for name, how in outcomes(log).items() if how == "done"} - {"rights", "times"}  # Landlock pretends
     assert done == {"read a model", "write its own", "serve itself"}, log
     assert not caught
+    [seen] = tx["observed"]["acts"]
+    assert str(user / ".ssh" / "id") in seen["secrets"]
+    assert {str(user / "new"), str(home / "ComfyUI" / "x.py")} <= {*seen["writes"]}
+    assert {str(user / "keep"), str(models)} <= {*seen["deletes"]}
+    assert "192.0.2.1:9" in seen["connections"]
     assert (user / "keep").read_text() == "theirs"
     assert tx["observed"]["sandbox"] == box
     assert tx["observed"]["sandbox_holds"]
@@ -157,10 +187,25 @@ def test_a_pack_that_hangs_at_import_is_ended(governed: Governed) -> None:
     assert time.monotonic() - started < 60
 
 
-def test_a_pack_that_kills_its_parent_is_a_failed_trial(governed: Governed) -> None:
+def test_a_pack_that_kills_itself_is_a_failed_trial(governed: Governed) -> None:
     tx, _ = tried(governed, "os.kill(os.getpid(), signal.SIGKILL)\n")
     assert tx["status"] == "failed"
     assert "signal 9" in tx["error"]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_pack_that_kills_its_parent_and_everybody_else_ends_itself(box: str, governed: Governed) -> None:
+    """The command that runs the trial, and whoever else is here, go on."""
+    settings(governed, sandbox=box)
+    code = """
+attempt("parent", lambda: os.kill(os.getppid(), signal.SIGKILL))
+attempt("all", lambda: os.kill(-1, signal.SIGKILL))
+"""
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        tx, _ = tried(governed, code)
+        assert bystander.poll() is None
+        bystander.kill()
+    assert tx["status"] in ("completed", "failed")
 
 
 def test_a_torch_that_a_pack_installs_is_not_in_production(governed: Governed) -> None:

@@ -198,6 +198,22 @@ def test_rights_owners_and_times_stay_and_nobody_fails_for_it(code: str, box: Bo
 
 
 @needs_landlock
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import stat; os.mknod('disk', 0o600 | stat.S_IFBLK, os.makedev(254, 0))",
+        "import stat; os.mknod('memory', 0o600 | stat.S_IFCHR, os.makedev(1, 1))",
+        "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (4, 4))",
+        "open('/proc/sys/kernel/core_pattern', 'r+')",
+        "open(f'/proc/{os.getppid()}/environ')",
+        "open(f'/proc/{os.getppid()}/mem', 'r+b')",
+    ],
+)
+def test_what_root_may_do_besides_is_held(code: str, box: Box) -> None:
+    assert "Error" in box.python(code).stderr
+
+
+@needs_landlock
 def test_a_file_that_shares_its_bytes_is_read_only_by_its_path_outside(box: Box) -> None:
     """What is linked into a folder that may be written can be changed: links must never lead there."""
     (box.inside / "shared").hardlink_to(box.file)

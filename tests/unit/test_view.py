@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from comfygov.model.tx import InstallRequest
 from comfygov.ops import doctor_sandbox
-from comfygov.ports import desk
+from comfygov.ports import desk, fs
 from comfygov.trial import limits, sandbox, watching
 from comfygov.trial.view import View, view
 
@@ -111,3 +112,15 @@ def test_gpus_are_there_unless_they_are_not_wanted(name: str, monkeypatch: pytes
     monkeypatch.setattr(sandbox, "_PLAIN_DEVICES", ("zero",))
     assert "/dev/null" in sandbox.Sandbox(name).wrap(["x"], [tmp_path])
     assert "/dev/null" not in sandbox.Sandbox(name, gpu=False).wrap(["x"], [tmp_path])
+
+
+def test_who_fills_the_disk_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reserve is what is free now but for 200 MB, so that some more of it fill the disk."""
+    monkeypatch.setattr(limits, "_DISK_RESERVE_BYTES", fs.free_bytes(tmp_path) - (200 << 20))
+    code = "import time\nwith open('big', 'wb') as f:\n    while True: f.write(b'x' * (8 << 20)); time.sleep(0.01)"
+    bounds = limits.Limits()
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    with bounds.watched(lambda: {child.pid}, tmp_path, child.kill):
+        assert child.wait(60) == -9
+    assert "filled the disk" in bounds.broken
+    (tmp_path / "big").unlink()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Without the capabilities a root in the box could mount everything back.
 _NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL", "--die-with-parent")
+# Files of the kernel itself that root may write without any capability: /proc/sys names the program that the kernel
+# starts, outside of every box, when something crashes. bubblewrap 0.8 covers only what access(2) calls writable.
+_KERNEL_FILES = ("sys", "sysrq-trigger", "irq", "bus", "acpi", "scsi", "mtrr", "fs")
 _TEMPORARY_BYTES = 1 << 30
 _PROBE_SECONDS = 10.0
 
@@ -26,13 +29,20 @@ def refusal() -> str:
     program = shutil.which("bwrap")
     if program is None:
         return "it is not installed"
-    argv = [program, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_NAMESPACES, "--unshare-net"]
+    argv = [program, *_system(), *_NAMESPACES, "--unshare-net"]
     try:
         done = process.run([*argv, "--", shutil.which("true") or "/bin/true"], timeout_seconds=_PROBE_SECONDS)
     except GovError as error:
         return error.message
     said = done.words.splitlines()
     return "" if done.exit_code == 0 else said[-1] if said else f"exit code {done.exit_code}"
+
+
+def _system() -> list[str]:
+    """The disk, devices that hold nobody's files, and this process tree, none of it for writing."""
+    files = [str(Path("/proc", name)) for name in _KERNEL_FILES if Path("/proc", name).exists()]
+    covered = [word for path in files for word in ("--ro-bind", path, path)]
+    return ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *covered]
 
 
 def prefix(
@@ -49,7 +59,7 @@ def prefix(
     longer one counts. All of it is gone with the first process.
     """
     argv = [shutil.which("bwrap") or "bwrap", *_NAMESPACES, *([] if network else ["--unshare-net"])]
-    argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    argv += _system()
     for device in devices:
         argv += ["--dev-bind-try", str(device), str(device)]
     masks: list[str] = []

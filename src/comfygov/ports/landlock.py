@@ -28,6 +28,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 _WRITE_FILE = 1 << 1
 # remove dir, remove file, make char, dir, reg, sock, fifo, block, sym (bits 4 to 12)
 _CHANGE_DIRECTORY = sum(1 << bit for bit in range(4, 13))
+_MAKE_DEVICES = 1 << 6 | 1 << 11  # held everywhere: who may make a disk's device may write the disk
 _REFER = 1 << 13  # ABI 2: rename and link across directories
 _TRUNCATE = 1 << 14  # ABI 3
 _READ_FILE = 1 << 2
@@ -37,6 +38,8 @@ NETWORK_ABI = 4
 SCOPE_ABI = 6
 _SCOPES = 0b11  # no signals and no abstract unix sockets of processes outside
 
+_DROP_FROM_BOUNDING_SET = 24
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _SET_SECCOMP = 22
 _FILTER_MODE = 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
@@ -45,14 +48,15 @@ _X32_BIT = 0x40000000
 _IO_URING_SETUP = 425  # it opens sockets without the system call
 # Calls that change metadata, of kernels that have them: fchmodat2, setxattrat, removexattrat.
 _NEW_METADATA_CALLS = (452, 463, 466)
-# Architecture as the kernel names it, the number of socket(2), and of what changes rights (chmod, fchmod, fchmodat),
-# owners (chown, fchown, lchown, fchownat), times (utime, utimes, futimesat, utimensat), attributes (set, remove xattr).
+# Architecture as the kernel names it; the numbers of socket(2), of prlimit64(2), and of the calls that change priority
+# (setpriority), rights (chmod, fchmod, fchmodat), owners (chown, fchown, lchown, fchownat), times (utime, utimes,
+# futimesat, utimensat) and attributes (set, remove xattr).
 _CALLS = {
     "x86_64": (
-        *(0xC000003E, 41),
-        (90, 91, 268, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, *_NEW_METADATA_CALLS),
+        *(0xC000003E, 41, 302),
+        (141, 90, 91, 268, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199, *_NEW_METADATA_CALLS),
     ),
-    "aarch64": (0xC00000B7, 198, (52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16, *_NEW_METADATA_CALLS)),
+    "aarch64": (0xC00000B7, 198, 261, (140, 52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16, *_NEW_METADATA_CALLS)),
 }
 _STREAM, _TYPE_MASK = 1, 0xF
 
@@ -95,16 +99,25 @@ def restrict(writable: list[str], readable: list[str], serve_port: int = 0) -> N
     for directory in readable:
         _allow(libc, ruleset, directory, _READ_FILE)
     for directory in writable:
-        _allow(libc, ruleset, directory, handled)
+        _allow(libc, ruleset, directory, handled & ~_MAKE_DEVICES)
     if network:
         rule = ctypes.create_string_buffer(struct.pack("=QQ", _BIND_TCP, serve_port), 16)
         done = libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_PORT), rule, ctypes.c_uint32(0))
         _check(done, "landlock_add_rule port")
     _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
+    _drop_capabilities(libc)
     _check(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "landlock_restrict_self")
     os.close(ruleset)
     if can_filter():
         _filter_calls(libc, no_datagrams=bool(serve_port))
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """What root may do beyond its own files: mount, load modules, reach past a path. Others have none to drop."""
+    for capability in range(64):
+        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(libc.capset(header, bytes(24)), "capset")
 
 
 class _Program(ctypes.Structure):
@@ -114,7 +127,7 @@ class _Program(ctypes.Structure):
 def _filter_calls(libc: ctypes.CDLL, *, no_datagrams: bool) -> None:
     """What Landlock does not know (classic BPF, seccomp(2)): changes of rights, owners, times and attributes do
     nothing and say that they did; with `no_datagrams` internet sockets are TCP or refused, packet and vsock refused."""
-    architecture, socket_call, metadata_calls = _CALLS[platform.machine()]
+    architecture, socket_call, limit_call, metadata_calls = _CALLS[platform.machine()]
     inet, inet6, packet, vsock = 2, 10, 17, 40
     code = [
         (_LOAD, 0, 0, 4),
@@ -127,6 +140,9 @@ def _filter_calls(libc: ctypes.CDLL, *, no_datagrams: bool) -> None:
         (_RETURN, 0, 0, _REFUSE),
         *(step for call in metadata_calls for step in ((_EQUAL, 0, 1, call), (_RETURN, 0, 0, _PRETEND))),
     ]
+    # A limit on another process ends it as a signal would: only one's own (pid 0) may be set.
+    code += [(_EQUAL, 0, 4, limit_call), (_LOAD, 0, 0, 16), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
+    code += [(_RETURN, 0, 0, _ALLOW)]
     if no_datagrams:
         code += [
             (_EQUAL, 0, 8, socket_call),
