@@ -53,11 +53,12 @@ class Ran:
 @dataclass
 class Governed:
     """A directory with wheels, repositories and a home. `root` is the test's own directory, `prefix` a program
-    that `gov` is started by."""
+    that `gov` is started by, `python` the interpreter that it runs on."""
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    python: str = sys.executable
 
     @property
     def home(self) -> Path:
@@ -82,9 +83,17 @@ class Governed:
             **self.env,
         }
 
+    @property
+    def program(self) -> tuple[str, ...]:
+        if self.python == sys.executable:
+            return (self.python, "-I", "-m", "comfygov")
+        source = str(Path(__file__).parent.parent.parent / "src")
+        script = f"import sys; sys.path.insert(0, {source!r}); from comfygov.__main__ import main; main()"
+        return (self.python, "-I", "-c", script)
+
     def start(self, *arguments: str, cwd: Path | None = None, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self.prefix, sys.executable, "-I", "-m", "comfygov", *arguments],
+            [*self.prefix, *self.program, *arguments],
             cwd=cwd or self.root,
             env=self.environment(),
             stdin=stdin,

@@ -95,12 +95,13 @@ class Stage(Governed):
         return json.loads(ran.ok().stdout)
 
     @contextmanager
-    def serving(self, *options: str, ready: bool = True) -> Iterator[Serving]:
-        """`gov handler serve --http` on a free port, for the block; ended by SIGTERM."""
-        child = self.start("handler", "serve", "--runtime", str(self.runtime), "--http", "127.0.0.1:0", *options)
+    def serving(self, *options: str, http: bool = True) -> Iterator[Serving]:
+        """`gov handler serve`, on a free port or from RunPod, for the block; ended by SIGTERM."""
+        where = ("--http", "127.0.0.1:0") if http else ()
+        child = self.start("handler", "serve", "--runtime", str(self.runtime), *where, *options)
         running = Serving(child, self)
         try:
-            running.await_line(r"ready after" if ready else r"listening on")
+            running.await_line(r"  ready")
             yield running
         finally:
             if child.poll() is None:

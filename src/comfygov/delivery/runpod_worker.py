@@ -7,6 +7,8 @@ and works in threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import multiprocessing
 import os
 import sys
 import threading
@@ -56,9 +58,18 @@ def serve(sdk: ModuleType, handler: Handler, *, concurrency: int, stream: bool) 
         config["concurrency_modifier"] = lambda _current: concurrency
     sys.argv = sys.argv[:1]  # the SDK reads the command line, which is ours
     try:
-        sdk.serverless.start(config)
+        with contextlib.redirect_stdout(sys.stderr):  # it logs to standard output, where our result goes
+            sdk.serverless.start(config)
     finally:
         worker.pool.shutdown(wait=False)
+        _end_pings()
+
+
+def _end_pings() -> None:
+    """The SDK pings from a process of its own, which would go on telling RunPod that this worker is alive."""
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(_JOIN_SECONDS)
 
 
 class _Worker:
