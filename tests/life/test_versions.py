@@ -168,7 +168,7 @@ def test_a_target_that_is_there_is_refused(made: Governed, tmp_path: Path) -> No
     made.gov("version", "clone", "none", "--target", str(tmp_path / "new")).failed(2, "has no version `none`")
 
 
-@pytest.mark.parametrize("moment", ["clone.code", "clone.environment", "clone.proven", "clone.named"])
+@pytest.mark.parametrize("moment", ["clone.objects", "clone.code", "clone.environment", "clone.proven", "clone.named"])
 def test_a_kill_leaves_no_half_target(made: Governed, tmp_path: Path, moment: str) -> None:
     target = tmp_path / "clone"
     words = ("version", "clone", "one", "--target", str(target))

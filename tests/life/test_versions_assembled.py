@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from typing import TYPE_CHECKING
@@ -96,3 +97,18 @@ def test_what_is_wrong_is_said(sources: Governed, tmp_path: Path) -> None:
     (sources.root / "odd.txt").write_text("basis==9\n")
     sources.gov(*create(sources, "--requirements", "odd.txt")).failed(4)
     assert not (sources.root / "lockfiles").exists()
+
+
+def test_a_model_whose_size_nobody_knows_is_no_difference(sources: Governed) -> None:
+    """The spec names a sum and a source; the file is there only in the clone."""
+    data = b"weights"
+    (sources.root / "w.bin").write_bytes(data)
+    checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    entry = {"name": "w", "target_path": "loras/w.bin", "checksum": checksum, "source": f"file://{sources.root}/w.bin"}
+    (sources.root / "spec.yml").write_text(json.dumps({"models": [entry]}))
+    made = sources.json(*create(sources, "--models-spec", "spec.yml", "--models-dir", "nowhere"))
+    target = sources.root / "clone"
+    found = sources.json("version", "clone", "--lock", made["path"], "--target", str(target))
+    assert found["identical"], found["differences"]
+    assert (target / "models" / "loras" / "w.bin").read_bytes() == data
+    sources.gov("version", "create", "again", "--home", str(target)).ok()

@@ -47,7 +47,8 @@ def clone(
     result = make(request, command_line(), progress(options))
     error = None
     if not result.identical:
-        error = GovError(Code.DRIFT, f"the clone {result.home} is not what the version says", "gov version verify")
+        hint = f"gov version verify {lock or name} --home {result.home} says it again"
+        error = GovError(Code.DRIFT, f"the clone {result.home} is not what the version says", hint)
     return judged(options, result, cloned_lines(result), result.differences, error)
 
 

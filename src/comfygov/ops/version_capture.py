@@ -168,7 +168,8 @@ def _without_times(baseline: Baseline) -> Baseline:
 
 
 def locked_models(context: Context) -> tuple[tuple[LockedModel, ...], tuple[VersionFinding, ...]]:
-    """The entries of the spec; files that are there must be what it says. Raises `drift`, `wrong_state`."""
+    """The entries of the spec; files that are there must be what it says. A size is in the version when it is in the
+    spec: whether the file is there may make no difference. Raises `drift`, `wrong_state`."""
     from comfygov.ops.models_place import Asked, open_place
 
     place = open_place(Asked(home=str(context.home.root)), context.command, context.progress)
@@ -189,15 +190,13 @@ def locked_models_in(place: Place) -> tuple[tuple[LockedModel, ...], tuple[Versi
         if one.facts is not None and entry.checksum is not None and not one.is_right:
             problem = f"the model {one.path} is not what {place.spec_path} says"
             raise GovError(Code.DRIFT, problem, "gov models verify")
-        checksum, size = entry.checksum or one.checksum, entry.size
+        checksum = entry.checksum or one.checksum
         if checksum is None:
             problem = f"the model {entry.target_path} has no checksum in the spec and is not there"
             raise GovError(Code.WRONG_STATE, problem, "gov models verify --record")
-        if one.facts is not None:
-            size = one.facts.st_size
-        elif not entry.sources:
+        if one.facts is None and not entry.sources:
             findings.append(VersionFinding("model", entry.target_path, "it is not there and the spec has no source"))
-        locked.append(LockedModel(entry.name, entry.target_path, f"sha256:{checksum}", size, entry.sources))
+        locked.append(LockedModel(entry.name, entry.target_path, f"sha256:{checksum}", entry.size, entry.sources))
     listed = {one.entry.target_path for one in found}
     locked.sort(key=lambda model: model.target_path)
     return tuple(locked), (*findings, *_unlisted(place.folders.models_dir, listed))
