@@ -147,7 +147,7 @@ def test_a_busy_server_is_asked_again(fetch: Fetching, server: ModelServer, stat
     fetch.has(DATA)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+@pytest.mark.parametrize("status", [204, 304, 400, 401, 403, 404, 410])
 def test_a_refusal_is_not_repeated(fetch: Fetching, server: ModelServer, status: int) -> None:
     said = fetch.refused(server.serve("/m", DATA, refuse=[status] * 50))
     assert f"status {status}" in said
@@ -366,7 +366,7 @@ def test_an_address_that_runs_out_is_asked_for_anew(fetch: Fetching, server: Mod
     assert len(server.requests("/m")) == 2
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/m"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/m", "http://[::1", "//h:x"])
 def test_redirects_that_lead_nowhere_good(fetch: Fetching, server: ModelServer, location: str) -> None:
     assert "redirects" in fetch.refused(server.serve("/m", redirect=location))
 

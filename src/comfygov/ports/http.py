@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 10
+_WITH_A_FILE = (200, 203, 206)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -342,8 +343,11 @@ def _variable(name: str) -> str:
 
 
 def _next(url: str, location: str) -> str:
-    target = urljoin(url, location)
-    scheme = urlsplit(target).scheme.lower()
+    try:
+        target = urljoin(url, location)
+        scheme = origin(target)[0]
+    except ValueError as error:
+        raise HttpFailure("it redirects to what is no address", transient=False) from error
     if scheme not in _DEFAULT_PORTS:
         raise HttpFailure(f"it redirects to `{scheme}:`, which is not followed", transient=False)
     if scheme == "http" and urlsplit(url).scheme.lower() == "https":
@@ -352,7 +356,7 @@ def _next(url: str, location: str) -> str:
 
 
 def _refuse_errors(answer: Answer) -> None:
-    if answer.status < 300:
+    if answer.status in _WITH_A_FILE:
         return
     transient = answer.status in (408, 425, 429) or answer.status >= 500
     wait = answer.headers.get("retry-after", "")
