@@ -19,7 +19,7 @@ MAY_IMPORT = {
     **{room: {room, "ports", "model", "errors"} for room in MIDDLE},
     "demo": {"demo"},
     "delivery": {"delivery", "trial", "ports", "model", "errors"},  # it starts ComfyUI as a trial does
-    "ops": {"ops", "demo", "delivery", "ports", "model", "errors", *MIDDLE},
+    "ops": {"ops", "demo", "delivery", "__version__", "ports", "model", "errors", *MIDDLE},
     "cli": {"cli", "ops", "model", "errors", "__version__"},
 }
 WORLD = {"subprocess", "socket", "urllib3", "http", "urllib.request"}

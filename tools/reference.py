@@ -18,6 +18,7 @@ from comfygov.envs.condition import Known
 from comfygov.envs.generation import Seal
 from comfygov.errors import Code
 from comfygov.model import config, delivery, state, tx
+from comfygov.model.image import CodeManifest, ImageRecord
 from comfygov.model.version import VersionLock
 from comfygov.models.part import PartState
 from comfygov.models.spec import RawEntry
@@ -46,6 +47,8 @@ FILES: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("state/environments.json (of each generation)", Known),
     (".venvs/ID/comfygov-generation.json", Seal),
     ("lockfiles/comfy-NAME.lock.json", VersionLock),
+    ("image.json (in an image)", ImageRecord),
+    ("code.json (in an image)", CodeManifest),
     ("models/spec.yml (an entry of its list `models`)", RawEntry),
     ("models/partial/KEY.json in the cache", PartState),
     ("runtime.json (what a handler starts from)", delivery.Runtime),

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
     "version": ("version", "Versions: create, list, show, diff, clone, verify, bundle, remove."),
     "handler": ("handler", "A version that answers jobs: run one, serve them, check, health."),
+    "image": ("image", "Container images: context, build, verify."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),
@@ -190,7 +191,7 @@ def command_name(arguments: Sequence[str]) -> str:
     words = list(arguments)
     for position, word in enumerate(words):
         if word in COMMANDS and (position == 0 or words[position - 1] != "--home"):
-            is_group = word in ("node", "tx", "snapshot", "bisect", "models", "version", "handler")
+            is_group = word in ("node", "tx", "snapshot", "bisect", "models", "version", "handler", "image")
             below = next((other for other in words[position + 1 :] if not other.startswith("-")), "")
             return f"{word} {below}".strip() if is_group else word
     return "gov"

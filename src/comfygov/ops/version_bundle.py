@@ -178,7 +178,7 @@ def _models(context: Context, found: Found, work: Path) -> int:
 
     if not found.lock.models:
         return 0
-    states = version_models.gathered(context, found, work / "models-by-name")
+    states = version_models.gathered(found, work / "models-by-name", context.command, context.progress)
     (work / "models").mkdir()
     for model, path in states:
         path.replace(work / "models" / model.checksum.removeprefix("sha256:"))
@@ -262,12 +262,12 @@ def _refuse_odd_member(path: Path, member: tarfile.TarInfo) -> None:
         raise judging.bad(path, f"it holds `{member.name[:100]}`, which no bundle has")
 
 
-def take_in(context: Context, folder: Path, lock: VersionLock) -> None:
+def take_in(git: Git, folder: Path, lock: VersionLock) -> None:
     """Put git objects and models of an unpacked bundle into the caches: models that the lock names, by their sums."""
     for number, code in enumerate(_index(folder)):
         if not _MEMBER.fullmatch(code.file) or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", code.commit):
             raise judging.bad(folder, "its index of repositories is odd")
-        _take_repository(context.git, code, folder, folder / f"scratch-{number}")
+        _take_repository(git, code, folder, folder / f"scratch-{number}")
     _take_models(folder, {model.checksum.removeprefix("sha256:") for model in lock.models})
 
 

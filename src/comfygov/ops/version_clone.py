@@ -138,7 +138,7 @@ def _clone(work: _Clone, python: Interpreter) -> Cloned:
         work.staging, work.target, work.found, python, work.build, work.command, work.progress
     )
     if work.found.is_bundled:
-        version_bundle.take_in(context, work.found.path.parent, work.found.lock)
+        version_bundle.take_in(context.git, work.found.path.parent, work.found.lock)
     if work.request.offline:
         version_code.refuse_missing(context, work.found.lock)
     with work.stages.stage("objects"):

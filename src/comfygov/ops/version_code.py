@@ -46,37 +46,39 @@ def refuse_missing(context: Context, lock: VersionLock) -> None:
 def gather(context: Context, lock: VersionLock) -> None:
     """Have every commit of the lock in the object cache: all that may ask a server."""
     for name, code in codes(lock):
-        _gather_one(context, name, code)
+        gather_one(context.git, name, code)
 
 
-def _gather_one(context: Context, name: str, code: LockedComfyUI | LockedNode) -> None:
+def gather_one(git: Git, name: str, code: LockedComfyUI | LockedNode) -> None:
     source = recorded_source(code.repo)
     if code.repo.startswith(judging.CONTENT):
-        make_content(context.git, source, code)
+        make_content(git, source, code)
     try:
-        repository = clones.ensure_cached(context.git, source, code.commit)
+        repository = clones.ensure_cached(git, source, code.commit)
     except GovError as error:
         error.message = f"{name}: {error.message}"
         raise
-    tree = context.git.tree_of(repository, code.commit)
+    tree = git.tree_of(repository, code.commit)
     if tree != code.tree:
         raise GovError(Code.BAD_CONFIG, f"{name}: commit {code.commit} has the tree {tree}, not {code.tree}", _AGAIN)
 
 
 def place(context: Context, lock: VersionLock) -> None:
     """Make the checkouts at their commits with the edits of the lock on top, from the object cache alone."""
-    _place_one(context, lock.comfyui, context.home.comfyui)
+    place_one(context.git, lock.comfyui, context.home.comfyui)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         nodes = [
-            pool.submit(_place_one, context, node, context.home.custom_nodes / node.name) for node in lock.custom_nodes
+            pool.submit(place_one, context.git, node, context.home.custom_nodes / node.name)
+            for node in lock.custom_nodes
         ]
     for node in nodes:
         node.result()
 
 
-def _place_one(context: Context, code: LockedComfyUI | LockedNode, target: Path) -> None:
+def place_one(git: Git, code: LockedComfyUI | LockedNode, target: Path) -> None:
+    """One checkout at its commit, from the object cache, with the edits of the lock on top."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    clones.place_pack(context.git, recorded_source(code.repo), code.commit, target)
+    clones.place_pack(git, recorded_source(code.repo), code.commit, target)
     overlay.put(git_apart.work_tree(target), code.patch)
 
 

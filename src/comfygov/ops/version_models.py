@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from comfygov.model.version import LockedModel
     from comfygov.ops.context import Context
     from comfygov.ops.version_find import Found
+    from comfygov.ports.progress import Progress
 
 
 def place(context: Context, found: Found, *, skip: bool, offline: bool) -> dict[str, int]:
@@ -32,17 +33,20 @@ def place(context: Context, found: Found, *, skip: bool, offline: bool) -> dict[
 
 
 def _fetch(context: Context, found: Found, *, offline: bool) -> dict[str, int]:
-    return _brought(context, found, context.home.models, context.home.work / "clone-models.json", offline=offline)
+    listed = context.home.work / "clone-models.json"
+    return _brought(found, context.home.models, listed, context.command, context.progress, offline=offline)
 
 
-def gathered(context: Context, found: Found, folder: Path) -> list[tuple[LockedModel, Path]]:
+def gathered(found: Found, folder: Path, command: str, progress: Progress) -> list[tuple[LockedModel, Path]]:
     """Have every model of the lock in `folder`: (model, file)."""
     folder.mkdir(parents=True)
-    _brought(context, found, folder, folder / "list.json", offline=False)
+    _brought(found, folder, folder / "list.json", command, progress, offline=False)
     return [(model, folder / model.target_path) for model in found.lock.models]
 
 
-def _brought(context: Context, found: Found, folder: Path, extended: Path, *, offline: bool) -> dict[str, int]:
+def _brought(
+    found: Found, folder: Path, extended: Path, command: str, progress: Progress, *, offline: bool
+) -> dict[str, int]:
     """By a list in which files of the home that the lock lies in are a source too, after the cache."""
     from comfygov.ops.models_place import Asked, open_place
     from comfygov.ops.models_verify import VerifyRequest, verify
@@ -51,7 +55,7 @@ def _brought(context: Context, found: Found, folder: Path, extended: Path, *, of
     entries = [msgspec.to_builtins(_with_source(model, beside)) for model in found.lock.models]
     fs.write_atomic(extended, msgspec.json.encode({"models": entries}))
     asked = Asked(models_dir=str(folder), spec=str(extended))
-    result = verify(open_place(asked, context.command, context.progress), VerifyRequest(offline=offline))
+    result = verify(open_place(asked, command, progress), VerifyRequest(offline=offline))
     extended.unlink()
     if result.bad:
         lines = tuple(

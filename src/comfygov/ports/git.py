@@ -60,6 +60,8 @@ class Git:
         cwd: Path | None = None,
         timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
         env: dict[str, str | None] | None = None,
+        *,
+        exact: bool = False,
     ) -> process.Completed:
         settings = {**git_settings.environment(), **(env or {})}
         repository = git_apart.repository_of(self.apart, cwd) if cwd else None
@@ -72,10 +74,18 @@ class Git:
             env=process.child_environment(settings),
             timeout_seconds=timeout_seconds,
             errors="surrogateescape",
+            exact=exact,
         )
 
-    def _check(self, arguments: Sequence[str], cwd: Path, timeout_seconds: float = LOCAL_TIMEOUT_SECONDS) -> str:
-        done = self._run(arguments, cwd, timeout_seconds)
+    def _check(
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
+        *,
+        exact: bool = False,
+    ) -> str:
+        done = self._run(arguments, cwd, timeout_seconds, exact=exact)
         if done.exit_code != 0:
             verb = next(word for word in arguments if word[:1].isalpha() and "=" not in word)
             raise failure(f"git {verb} in {cwd}", cwd, done)
@@ -177,9 +187,9 @@ class Git:
         hint = f"near to it: {', '.join(near)}" if near else "leave --ref out for the default branch"
         return GovError(Code.REF_NOT_FOUND, f"{source.public} has no branch, tag or commit `{ref}`", hint)
 
-    def read(self, arguments: Sequence[str], repository: Path) -> str:
-        """What a git command that only reads prints."""
-        return self._check(arguments, repository)
+    def read(self, arguments: Sequence[str], repository: Path, *, exact: bool = False) -> str:
+        """What a git command that only reads prints; `exact` keeps every byte (names, objects)."""
+        return self._check(arguments, repository, exact=exact)
 
     def keep(self, source: Source, commit: str) -> None:
         """Hold `commit` in the cache whatever happens upstream."""

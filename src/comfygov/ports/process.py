@@ -85,10 +85,12 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout_seconds: float = 60.0,
     errors: str = "replace",
+    exact: bool = False,
 ) -> Completed:
     """Run a child to its end and return what it said. A bad exit code is the caller's to judge.
 
-    `errors` says what becomes of bytes that are no UTF-8 (file names need `surrogateescape`).
+    `errors` says what becomes of bytes that are no UTF-8 (file names need `surrogateescape`). Line ends of other
+    systems become ours, unless the bytes shall be `exact`.
 
     Raises GovError `timeout` (after killing the child's process group) and `tool_missing`.
     """
@@ -103,9 +105,6 @@ def run(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors=errors,
                 start_new_session=True,
                 pass_fds=tuple(held_open),
             )
@@ -122,7 +121,13 @@ def run(
     except BaseException:
         _kill_group(child)
         raise
-    return Completed(tuple(argv), child.returncode, stdout, stderr)
+    said = (_text(data, errors, exact=exact) for data in (stdout, stderr))
+    return Completed(tuple(argv), child.returncode, *said)
+
+
+def _text(data: bytes, errors: str, *, exact: bool) -> str:
+    text = data.decode("utf-8", errors)
+    return text if exact else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _cannot_start(program: str, cwd: Path | None, error: OSError) -> GovError:
@@ -133,7 +138,7 @@ def _cannot_start(program: str, cwd: Path | None, error: OSError) -> GovError:
     return GovError(Code.TOOL_FAILED, f"`{program}` cannot be started: {error.strerror}")
 
 
-def _kill_group(child: subprocess.Popen[str]) -> None:
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
     import subprocess
 
     try:

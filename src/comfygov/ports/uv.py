@@ -169,6 +169,28 @@ class Uv:
             raise _failure("install what a pack asked for", done)
         _disarm(environment)
 
+    def export(self, project: Path, extras: Sequence[str] = (), *, pinned: bool = False) -> str:
+        """What `project/uv.lock` installs, as the text of a `pylock.toml`, or (`pinned`) as lines
+        `name==version ; marker`. Needs no Python and no network."""
+        arguments = [
+            "export",
+            "--project",
+            str(project),
+            "--frozen",
+            "--all-groups",
+            "--no-emit-project",
+            "--no-header",
+            "--no-cache",  # where it runs there may be no folder for one
+        ]
+        arguments += [word for name in extras for word in ("--extra", name)]
+        arguments += (
+            ["--format", "requirements.txt", "--no-hashes", "--no-annotate"] if pinned else ["--format", "pylock.toml"]
+        )
+        done = self._run(arguments, cwd=project, timeout_seconds=LOCK_TIMEOUT_SECONDS)
+        if done.exit_code != 0:
+            raise _failure("write down the locked packages", done)
+        return done.stdout
+
     def forget(self, packages: Sequence[str]) -> None:
         """Drop what uv's cache holds of `packages`; it is fetched again."""
         done = self._run(["cache", "clean", *packages], cwd=Path("/"), timeout_seconds=300)

@@ -213,7 +213,7 @@ MODEL_FOLDERS = (
 )
 
 
-def model_paths_text(name: str, models: Path, *, is_default: bool) -> str:
+def model_paths_text(name: str, models: Path, *, is_default: bool, folders: tuple[str, ...] = MODEL_FOLDERS) -> str:
     """A section of extra_model_paths.yaml: every kind of model that ComfyUI knows, below `models`."""
     lines = [
         "# Written by comfygov: ComfyUI finds model files through this.",
@@ -221,7 +221,7 @@ def model_paths_text(name: str, models: Path, *, is_default: bool) -> str:
         f"  base_path: {msgspec.json.encode(str(models)).decode()}",
         *(["  is_default: true"] if is_default else []),
     ]
-    return "\n".join([*lines, *(f"  {folder}: {folder}" for folder in MODEL_FOLDERS)]) + "\n"
+    return "\n".join([*lines, *(f"  {folder}: {folder}" for folder in folders)]) + "\n"
 
 
 def write_model_paths(home: Home) -> tuple[str, ...]:

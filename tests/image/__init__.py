@@ -1,0 +1,1 @@
+"""Images that are built and run: slow, and only where there is an engine."""
