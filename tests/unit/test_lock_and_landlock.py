@@ -214,6 +214,44 @@ def test_what_root_may_do_besides_is_held(code: str, box: Box) -> None:
 
 
 @needs_landlock
+@pytest.mark.skipif(not landlock.can_filter(), reason="this machine's system calls are not known")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "socket.create_connection(PLACE, 2).sendall(b'x')",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262); s.settimeout(2); s.connect(PLACE); s.send(b'x')",
+        "s = socket.socket(); s.settimeout(2); s.sendto(b'x', 0x20000000, PLACE)",
+        "s = socket.socket(); s.settimeout(2); s.sendmsg([b'x'], [], 0x20000000, PLACE)",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', PLACE)",
+        "socket.socket(43, socket.SOCK_STREAM, 0).connect(PLACE)",
+        "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
+    ],
+    ids=["tcp", "mptcp", "fast-open", "fast-open-message", "udp", "smc", "raw"],
+)
+def test_no_way_leads_to_a_network_that_is_denied(code: str, box: Box) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        whole = f"import socket\nPLACE = {server.getsockname()!r}\n{code}"
+        argv = Sandbox("landlock", "deny").wrap([sys.executable, "-I", "-c", whole], [box.inside])
+        done = subprocess.run(argv, cwd=box.inside, capture_output=True, text=True, timeout=60)
+        assert "Error" in done.stderr
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@needs_landlock
+def test_what_a_comfyui_needs_of_a_denied_network_works(box: Box) -> None:
+    code = "import asyncio, os, socket\na, b = socket.socketpair(); a.sendmsg([b'x']); assert b.recv(1) == b'x'\n"
+    code += "s = socket.socket(socket.AF_UNIX); s.bind('here'); asyncio.run(asyncio.sleep(0))\n"
+    code += "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); print(socket.if_nameindex())"
+    argv = Sandbox("landlock", "deny").wrap([sys.executable, "-I", "-c", code], [box.inside])
+    done = subprocess.run(argv, cwd=box.inside, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_landlock
 def test_a_file_that_shares_its_bytes_is_read_only_by_its_path_outside(box: Box) -> None:
     """What is linked into a folder that may be written can be changed: links must never lead there."""
     (box.inside / "shared").hardlink_to(box.file)

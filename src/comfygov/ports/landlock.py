@@ -42,7 +42,7 @@ _DROP_FROM_BOUNDING_SET = 24
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _SET_SECCOMP = 22
 _FILTER_MODE = 2
-_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _REFUSE, _PRETEND = 0x7FFF0000, 0x00050000 | 13, 0x00050000  # EACCES; no error
 _X32_BIT = 0x40000000
 _IO_URING_SETUP = 425  # it opens sockets without the system call
@@ -58,7 +58,10 @@ _CALLS = {
     ),
     "aarch64": (0xC00000B7, 198, 261, (140, 52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16, *_NEW_METADATA_CALLS)),
 }
-_STREAM, _TYPE_MASK = 1, 0xF
+# Numbers of sendto(2), sendmsg(2), sendmmsg(2), and which argument their flags are.
+_SENDS = {"x86_64": ((44, 3), (46, 2), (307, 3)), "aarch64": ((206, 3), (211, 2), (269, 3))}
+_UNIX, _INET, _INET6, _NETLINK, _TCP = 1, 2, 10, 16, 6
+_STREAM, _TYPE_MASK, _FAST_OPEN = 1, 0xF, 0x20000000
 
 
 def abi() -> int:
@@ -126,9 +129,8 @@ class _Program(ctypes.Structure):
 
 def _filter_calls(libc: ctypes.CDLL, *, no_datagrams: bool) -> None:
     """What Landlock does not know (classic BPF, seccomp(2)): changes of rights, owners, times and attributes do
-    nothing and say that they did; with `no_datagrams` internet sockets are TCP or refused, packet and vsock refused."""
-    architecture, socket_call, limit_call, metadata_calls = _CALLS[platform.machine()]
-    inet, inet6, packet, vsock = 2, 10, 17, 40
+    nothing and say that they did; with `no_datagrams` all but plain TCP is refused."""
+    architecture, _, limit_call, metadata_calls = _CALLS[platform.machine()]
     code = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, architecture),
@@ -144,25 +146,28 @@ def _filter_calls(libc: ctypes.CDLL, *, no_datagrams: bool) -> None:
     code += [(_EQUAL, 0, 4, limit_call), (_LOAD, 0, 0, 16), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
     code += [(_RETURN, 0, 0, _ALLOW)]
     if no_datagrams:
-        code += [
-            (_EQUAL, 0, 8, socket_call),
-            (_LOAD, 0, 0, 16),  # the family
-            (_EQUAL, 7, 0, packet),
-            (_EQUAL, 6, 0, vsock),
-            (_EQUAL, 1, 0, inet),
-            (_EQUAL, 0, 3, inet6),
-            (_LOAD, 0, 0, 24),  # the type, with flags above it
-            (_AND, 0, 0, _TYPE_MASK),
-            (_EQUAL, 0, 1, _STREAM),
-            (_RETURN, 0, 0, _ALLOW),
-            (_RETURN, 0, 0, _REFUSE),
-        ]
-    else:
-        code.append((_RETURN, 0, 0, _ALLOW))
+        code += _network_steps()
+    code.append((_RETURN, 0, 0, _ALLOW))
     packed = b"".join(struct.pack("HBBI", *instruction) for instruction in code)
     buffer = ctypes.create_string_buffer(packed, len(packed))
     program = _Program(len(code), ctypes.cast(buffer, ctypes.c_void_p))
     _check(libc.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program), 0, 0), "prctl seccomp")
+
+
+def _network_steps() -> list[tuple[int, int, int, int]]:
+    """Sockets are unix, netlink or plain TCP: Landlock knows no other (MPTCP connects past it). Nothing is sent
+    together with the connection (TCP Fast Open), which it does not see. Arguments are at offset 16, 8 bytes each."""
+    socket_call, sends = _CALLS[platform.machine()][1], _SENDS[platform.machine()]
+    steps = []
+    for call, flags in sends:
+        check = [(_LOAD, 0, 0, 16 + 8 * flags), (_ANY_BIT, 0, 1, _FAST_OPEN), (_RETURN, 0, 0, _REFUSE)]
+        steps += [(_EQUAL, 0, 4, call), *check, (_RETURN, 0, 0, _ALLOW)]
+    family = [(_LOAD, 0, 0, 16), (_EQUAL, 10, 0, _UNIX), (_EQUAL, 9, 0, _NETLINK), (_EQUAL, 1, 0, _INET)]
+    family += [(_EQUAL, 0, 6, _INET6)]
+    kind = [(_LOAD, 0, 0, 24), (_AND, 0, 0, _TYPE_MASK), (_EQUAL, 0, 3, _STREAM)]
+    protocol = [(_LOAD, 0, 0, 32), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, _TCP)]
+    whole = [*family, *kind, *protocol, (_RETURN, 0, 0, _REFUSE)]
+    return [*steps, (_EQUAL, 0, len(whole), socket_call), *whole]
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
