@@ -53,23 +53,27 @@ class GcsSink:
         return Uploaded(uri, self._signed(blob) if self._url_seconds else "", size, checksum)
 
     def _signed(self, blob: Any) -> str:  # noqa: ANN401 (the library has no types)
+        from google.auth.exceptions import DefaultCredentialsError
+
         lifetime = dt.timedelta(seconds=self._url_seconds or 0)
         try:
             return str(blob.generate_signed_url(version="v4", expiration=lifetime, method="GET", **self._signer()))
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, DefaultCredentialsError) as error:
             message = f"these credentials cannot sign addresses: {error}"
             raise GovError(Code.PERMISSION, message, "use a service account, or leave --url-seconds out") from error
 
-    def _signer(self) -> dict[str, str]:
+    def _signer(self) -> dict[str, Any]:
         """Without a private key here, Google signs for the account of the machine (IAM signBlob)."""
-        import google.auth.credentials
+        import google.auth
+        from google.auth.credentials import AnonymousCredentials, Signing
         from google.auth.transport.requests import Request
 
         credentials = self._client._credentials  # noqa: SLF001 (the library offers no other way to them)
-        if isinstance(credentials, google.auth.credentials.Signing):
-            return {}
-        account = getattr(credentials, "service_account_email", "")
-        if not account:
+        if isinstance(credentials, AnonymousCredentials):  # an emulator asks for none; an address needs some
+            credentials, _ = google.auth.default(scopes=("https://www.googleapis.com/auth/devstorage.read_only",))
+        if isinstance(credentials, Signing):
+            return {"credentials": credentials}
+        if not getattr(credentials, "service_account_email", ""):
             raise TypeError("they belong to no service account")
         credentials.refresh(Request())
         return {"service_account_email": str(credentials.service_account_email), "access_token": str(credentials.token)}
