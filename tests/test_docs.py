@@ -69,7 +69,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_command_that_a_message_or_document_names_exists() -> None:
     sources = [path for path in (ROOT / "src").rglob("*.py") if "standin" not in path.parts]
-    for path in [*sources, ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [*sources, *ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]:
         for group, name in re.findall(r"\bgov (node|tx|snapshot|models|version)? ?([a-z]+)\b", path.read_text()):
             known = COMMANDS if not group else gov_group(group)
             assert name in known, f"{path.name}: gov {group} {name}"
@@ -82,7 +82,23 @@ def gov_group(name: str) -> set[str]:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
     for document in documents:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_says_the_same_in_every_language() -> None:
+    def said(name: str) -> tuple[list[str], set[str]]:
+        text = (ROOT / name).read_text()
+        commands = [
+            line.split(" #")[0].strip()
+            for line in text.splitlines()
+            if line.startswith("    ./bin") or "    gov " in line
+        ]
+        return commands, set(re.findall(r"\]\((?!README)([^)]+)\)", text))
+
+    english = said("README.md")
+    assert len(english[0]) > 10
+    assert said("README.ru.md") == english
+    assert said("README.zh-CN.md") == english
