@@ -327,6 +327,21 @@ def test_who_a_forced_version_goes_against_is_told_before(governed: Governed) ->
     assert forced["thing==2.0"]["title"] == "force thing==2.0 for all, the version that b needs"
 
 
+def test_what_only_several_sides_together_exclude_is_told_too(governed: Governed) -> None:
+    """`lib<2` alone could live with the forced version: in lib 0.5, which `lib>=1` excludes."""
+    governed.wheel("thing", "1.0")
+    governed.wheel("thing", "2.0")
+    governed.wheel("lib", "0.5")
+    governed.wheel("lib", "1.0", ("thing<2",))
+    governed.wheel("lib", "2.0")
+    for name, line in (("a", "lib<2\n"), ("b", "lib>=1\n"), ("c", "thing>=2\n")):
+        governed.gov("node", "add", str(governed.pack(name, line))).ok()
+    governed.gov("tx", "run", "a", "b", "c").failed(4, "a, b and c want different versions of thing")
+    found = governed.gov("--json", "resolve", "1", "--suggest").ok().data["suggestions"]
+    forced = {_words(entry["command"])[4]: entry["violated"] for entry in found}
+    assert forced["thing==2.0"] == ["lib 1.0, which needs another thing"]
+
+
 def test_what_a_side_pulls_in_can_be_forced(governed: Governed) -> None:
     """Both packs are on trial, and neither version is in production."""
     for version in ("3.0", "4.0", "5.0"):

@@ -50,8 +50,11 @@ class Judge:
                 yield f"{explaining.called(self.resolver.base, self.change, line.group)}: {line.text}"
 
     def packages_against(self, pin: str, uv_lock: str) -> Iterator[str]:
-        """Packages of a lock that say of themselves that they need another version, unless a side names them."""
-        told = {requirements.package_of(side.line) for side in self.report.sides}
+        """Packages of a lock that say of themselves that they need another version, but for those of sides that
+        go against it already."""
+        told = {
+            requirements.package_of(side.line) for side in self.report.sides if self._exclude_each_other(side.line, pin)
+        }
         asked = 0
         for name, version, needed in lockfile.read(uv_lock).depends:
             if self.package not in needed or name in told:
