@@ -100,3 +100,30 @@ def test_an_address_is_not_fetched_for_a_running_pack(governed: Governed) -> Non
     requests = tx["observed"]["acts"][0]["installs"]
     assert [request["answer"] for request in requests] == ["refused", "refused"]
     assert all("address" in request["reason"] for request in requests)
+
+
+def test_what_is_absorbed_without_a_sandbox_shares_no_files_with_the_cache(governed: Governed) -> None:
+    """A pack may write into what it has just had installed; every other environment comes out of the same cache."""
+    governed.wheel("soft", "1.0", modules={"soft/__init__.py": "value = 1\n"})
+    config = governed.home / "config.toml"
+    config.write_text(f'{config.read_text()}\n[tx]\nsandbox = "none"\n')
+    code = INSTALLS.replace('("armed", "other")', '("soft",)')
+    code += "import soft\nif 'desk' in soft.__file__:\n    open(soft.__file__, 'a').write('value = 2\\n')\n"
+    governed.gov(
+        "node", "add", str(governed.pack("nasty", files={"__init__.py": code + PACK % {"name": "nasty"}}))
+    ).ok()
+    governed.gov("tx", "run", "nasty").ok()
+    cached = list((governed.root / "uv-cache").rglob("soft/__init__.py"))
+    assert cached
+    assert {path.read_text() for path in cached} == {"value = 1\n"}
+
+
+def test_installs_of_a_pack_that_is_not_on_trial_are_a_warning(governed: Governed) -> None:
+    """It is in production already, and refused there too: it says nothing about the change."""
+    late = "import os\nif 'tx0002' in __file__:\n    os.system('pip install missing')\n"
+    governed.promote_pack("earlier", files={"__init__.py": late + PACK % {"name": "earlier"}})
+    governed.gov("node", "add", str(governed.pack("plain"))).ok()
+    tx = governed.gov("--json", "tx", "run", "plain").ok().data["transaction"]
+    found = [gate for gate in tx["gates"] if gate["name"] == "runtime_installs"]
+    assert [gate["verdict"] for gate in found] == ["warn"]
+    assert "earlier is not on trial" in found[0]["evidence"][0]

@@ -12,7 +12,7 @@ import msgspec
 from comfygov.envs.locked import chosen_extras
 from comfygov.errors import GovError
 from comfygov.model.tx import InstallRequest
-from comfygov.ops import settling
+from comfygov.ops import boxing, settling
 from comfygov.ports import fs
 from comfygov.resolve import requirements
 from comfygov.resolve.torch_family import locked_versions
@@ -85,7 +85,8 @@ class Absorber:
         pack = next((pack for pack in self.change.packs if pack.id == request.pack), None)
         if pack is None:
             who = f"{request.pack} is not on trial" if request.pack else "it cannot be told which pack asks"
-            return "refused", f"{who}: {', '.join(read.requirements)} is not installed"
+            way = f" (to try it: gov tx run {request.pack})" if request.pack else ""
+            return "refused", f"{who}: {', '.join(read.requirements)} is not installed{way}"
         return self._absorb(pack.plugin.group, request.pack, read.requirements)
 
     def _absorb(self, group: str, pack: str, lines: list[str]) -> tuple[str, str]:
@@ -104,7 +105,8 @@ class Absorber:
         new = {name: version for name, version in after.items() if name not in before}
         for reason in denying.packages(new, frozenset(new), self.context.config.policy.deny):
             return "refused", f"on the deny list: {reason}"
-        self.context.uv.sync_group(self.work, self.extra, python, group, sorted(before), extras)
+        shared = boxing.box(self.context).protects_environment
+        self.context.uv.sync_group(self.work, self.extra, python, group, sorted(before), extras, shared=shared)
         self.proposed, self.uv_lock = declared, settled.uv_lock
         self.absorbed.setdefault(pack, []).extend(lines)
         added = [f"{name}=={version}" for name, version in new.items()]

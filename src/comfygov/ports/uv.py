@@ -157,13 +157,16 @@ class Uv:
         group: str,
         without: Sequence[str],
         extras: Sequence[str] = (),
+        *,
+        shared: bool,
     ) -> None:
-        """Add what one dependency group of the lock needs to `environment`, but for the packages `without`."""
+        """Add what one dependency group of the lock needs to `environment`, but for the packages `without`. Its files
+        are `shared` with uv's cache, or copies where somebody may write into them."""
         _refuse_other_python(environment, interpreter)
         arguments = ["sync", "--python", interpreter, "--project", str(project), "--frozen", "--inexact"]
         arguments += ["--no-default-groups", "--group", group, *extra_options(extras)]
         arguments += [word for name in without for word in ("--no-install-package", name)]
-        settings = {"UV_PROJECT_ENVIRONMENT": str(environment)}
+        settings = {"UV_PROJECT_ENVIRONMENT": str(environment), **({} if shared else {"UV_LINK_MODE": "copy"})}
         done = self._run(arguments, cwd=project, env=settings, timeout_seconds=SYNC_TIMEOUT_SECONDS)
         if done.exit_code != 0:
             raise _failure("install what a pack asked for", done)

@@ -235,14 +235,20 @@ def _runtime_installs(evidence: Evidence) -> Iterator[Gate]:
         yield Gate("runtime_installs", "fail", "packages changed while it started, outside of the plan", lines)
         return
     absorbed = tuple(_request(r) for r in evidence.installs if r.answer == "absorbed")
-    refused = tuple(f"{_request(r)}: {r.reason}" for r in evidence.installs if r.answer == "refused")
+    denied = [request for request in evidence.installs if request.answer == "refused"]
+    # A pack that is in production already is refused there too: this change did not make it so.
+    others = [request for request in denied if request.pack and request.pack not in evidence.ids]
+    refused = tuple(f"{_request(request)}: {request.reason}" for request in denied if request not in others)
+    if others:
+        lines = tuple(f"{_request(request)}: {request.reason}" for request in others)
+        yield Gate("runtime_installs", "warn", "packs that are not on trial asked for installs and got none", lines)
     if refused:
         verdict: Verdict = "fail" if evidence.install_policy == "block" else "warn"
         yield Gate("runtime_installs", verdict, "installs while it started were refused", refused)
     if absorbed:
         reason = "absorbed: what it installs while it starts is part of what it declares now"
         yield Gate("runtime_installs", "warn", reason, absorbed)
-    if not refused and not absorbed:
+    if not denied and not absorbed:
         satisfied = " that was not there already" if evidence.installs else ""
         yield Gate("runtime_installs", "pass", f"nothing{satisfied} was installed while it started")
 
