@@ -15,6 +15,8 @@ from tests.standin.conftest import decode
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.kit.governed import Governed
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
@@ -95,3 +97,26 @@ def test_a_pack_of_the_version_that_does_not_load_stops_the_start(stage: Stage) 
     graph = stage.workflow(picture())
     ran = stage.gov("handler", "run", "--runtime", str(stage.runtime), "--workflow", graph)
     ran.failed(1, "1 of 1 packs of version staged did not load", "broken: no such thing")
+
+
+def test_a_version_is_made_once_and_does_jobs(governed: Governed) -> None:
+    """By its name, then by its lock on a machine that has no home."""
+    governed.promote_pack("mark-pack")
+    governed.gov("version", "create", "v1").ok()
+    graph = governed.root / "workflow.json"
+    graph.write_text(json.dumps(picture() | {"5": {"class_type": "PreviewAny", "inputs": {"source": ["6", 0]}}}
+                                | {"6": {"class_type": "mark_pack", "inputs": {}}}))  # fmt: skip
+    job = ("--workflow", str(graph), "--cpu")
+    ran = governed.gov("handler", "run", "--version", "v1", *job).ok()
+    assert "is made in" in ran.stderr
+    result = json.loads(ran.stdout)
+    assert [one["data"] for one in result["artifacts"]] == ["mark_pack"], "a node of the pack ran"
+    lock = governed.root / "elsewhere.lock.json"
+    (governed.home / "lockfiles" / "comfy-v1.lock.json").rename(lock)
+    again = governed.gov("handler", "run", "--lock", str(lock), *job, "--json").ok()
+    assert "is made in" not in again.stderr
+    assert again.data["result"]["version"] == result["version"]
+    checked = governed.gov("handler", "check", "--lock", str(lock), "--cpu", "--json").ok().data
+    assert [pack["name"] for pack in checked["packs"] if pack["loaded"]] == ["websocket_image_save.py", "mark-pack"]
+    lock.write_text(lock.read_text().replace("mark-pack", "other-pack"))
+    governed.gov("handler", "run", "--lock", str(lock), *job).failed(2, "it was edited or damaged")

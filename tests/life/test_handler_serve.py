@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -162,6 +164,46 @@ def test_a_wrong_request_is_told_so(shared: Serving) -> None:
         status, answer = shared.ask("POST", "/runsync", deep.replace("0}", "[" * depth + "]" * depth + "}").encode())
         assert status in (200, 400), answer
     assert shared.done(picture(4))
+
+
+def test_200_mutilated_jobs_do_not_take_the_worker_down(shared: Serving) -> None:
+    """Each is a good job in which something was changed at random."""
+    dice = random.Random(int(os.environ.get("COMFYGOV_TEST_SEED", "7")))
+    good = {"input": {"workflow": picture(1), "images": [{"name": "a", "image": "QQ=="}], "timeout": 5}}
+    oddities: list[Any] = [
+        None,
+        True,
+        -1,
+        1e308,
+        "",
+        "\u0000",
+        "../..",
+        [],
+        {},
+        [[]],
+        {"": {}},
+        "http://127.0.0.1/",
+        ["1", 0],
+        "2",
+    ]
+
+    def mutilated(value: Any) -> Any:
+        if dice.random() < 0.12:
+            return dice.choice(oddities)
+        if isinstance(value, dict):
+            return {key if dice.random() > 0.05 else "odd": mutilated(inner) for key, inner in value.items()}
+        return [mutilated(inner) for inner in value] if isinstance(value, list) else value
+
+    seen = set()
+    for _ in range(200):
+        body = mutilated(good)
+        status, answer = shared.ask("POST", "/runsync", body)
+        assert status in (200, 400), (body, answer)
+        seen.add(answer.get("status") if status == 200 else "refused")
+        assert answer.get("output", {}).get("code") not in ("internal", "comfyui_died"), (body, answer)
+    assert seen >= {"COMPLETED", "FAILED"}
+    assert shared.done(picture(6))
+    assert shared.ask("GET", "/ready")[1]["comfyui"]["restarts"] == 0
 
 
 def test_health_and_metrics(shared: Serving, stage: Stage) -> None:

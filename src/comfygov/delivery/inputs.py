@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -104,7 +104,7 @@ def decoded(file: InputFile, most_bytes: int) -> bytes:
     if not is_base64:
         return unquote_to_bytes(text)
     try:
-        return binascii.a2b_base64(_padded(_WHITESPACE.sub("", text)), strict_mode=True)
+        return base64.b64decode(_padded(_WHITESPACE.sub("", text)), validate=True)
     except (ValueError, TypeError) as error:
         hint = "send base64, a data URI, or an http(s) address"
         raise JobFailed("bad_job", f"the content of `{file.name}` is no base64: {error}", hint) from error

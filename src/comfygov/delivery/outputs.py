@@ -62,7 +62,7 @@ class OutputMissing(JobFailed):
     """The history names a file that is not there: an answer from ComfyUI's cache about a file that was removed."""
 
     def __init__(self, node_id: str, path: Path) -> None:
-        super().__init__("output_missing", f"node {node_id} names the file {path.name}, which is not there")
+        super().__init__("output_missing", f"node {node_id} names the file {path.name[:200]}, which is not there")
 
 
 def media_type(name: str) -> str:
@@ -98,7 +98,7 @@ def _file(node_id: str, kind: str, item: dict[str, Any], work: Work, token: str)
     path = _inside(root, Path(str(item.get("subfolder") or ""), item["filename"]))
     if path is None:
         raise JobFailed("execution_failed", f"node {node_id} names a file outside of ComfyUI's folders")
-    if not path.is_file():
+    if not _is_file(path):
         raise OutputMissing(node_id, path)
     return _described(path, root, node_id, kind, token, preview=place == "temp")
 
@@ -124,7 +124,14 @@ def _named(text: str, work: Work) -> Path | None:
     if len(text) > 1000 or not media_type(text).startswith("model/"):
         return None
     path = _inside(work.output, Path(text))
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and _is_file(path) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _untold(folder: Path, known: set[Path], token: str, work: Work) -> Iterator[FileOutput]:
