@@ -19,7 +19,10 @@ def node() -> None:
 @click.option("--id", "node_id", help="The pack's id and folder (default: the repository's name).")
 @common
 def add(options: Options, source: str, ref: str | None, node_id: str | None) -> None:
-    """Register the pack at SOURCE, a git URL or a directory. It is not loaded before its promote."""
+    """Register the pack at SOURCE: a git URL, a directory, or ID[@VERSION] of the node registry.
+
+    It is not loaded before its promote.
+    """
     from comfygov.cli.render.views import added_lines
     from comfygov.ops.nodes import AddRequest
     from comfygov.ops.nodes import add as register

@@ -21,6 +21,7 @@ def tx() -> None:
 @click.option("--dep", "dependencies", multiple=True, metavar="SPEC", help="A package that you want (repeated).")
 @click.option("--drop", "dropped", multiple=True, metavar="PACKAGE", help="No longer want or pin a package (repeated).")
 @click.option("--upgrade", "upgrades", multiple=True, metavar="PACKAGE", help="The newest that fits (repeated).")
+@click.option("--from", "record", metavar="FILE", help="What a snapshot of ComfyUI-Manager or Comfy Desktop says.")
 @timeout_option("Seconds that ComfyUI has to become ready.")
 @common
 def run(
@@ -31,6 +32,7 @@ def run(
     dependencies: tuple[str, ...],
     dropped: tuple[str, ...],
     upgrades: tuple[str, ...],
+    record: str | None,
     timeout: float | None,
 ) -> int:
     """Try a change on a full copy with the real ComfyUI: packs, ComfyUI itself, packages, or several at once.
@@ -38,13 +40,14 @@ def run(
     A pack that is in production already goes to the newest commit of what it follows, unless a ref is named.
     Production is only read.
     """
-    from comfygov.cli.trial import show_trial
+    from comfygov.cli.trial import from_record, show_trial
     from comfygov.ops.planning import TxRequest
     from comfygov.ops.tx_run import run as run_trial
 
     context = open_context(options)
     request = TxRequest(_with_refs(nodes, ref), comfyui, dependencies, dropped, upgrades, timeout)
-    return show_trial(options, context, run_trial(context, request))
+    request, said = from_record(context, record, request) if record else (request, ())
+    return show_trial(options, context, run_trial(context, request), said)
 
 
 def _with_refs(nodes: tuple[str, ...], ref: str | None) -> tuple[tuple[str, str | None], ...]:

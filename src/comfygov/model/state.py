@@ -36,6 +36,7 @@ class Plugin(Stored, frozen=True):
     `promoted` says that the pack went through a trial and a promote, so that its group is part of the
     lock; only then can it be enabled. `source` never holds credentials. `place` is where below custom_nodes
     a pack lies that its user had switched off (`ID.disabled`, `.disabled/ID@VERSION`); empty when it is `id`.
+    `archive` is the sha256 (`sha256:…`) of the node registry's archive that `commit` was made of.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Plugin(Stored, frozen=True):
     promoted: bool = False
     added_at: str = ""
     place: str = ""
+    archive: str = ""
 
     @property
     def entry(self) -> str:

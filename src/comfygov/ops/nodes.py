@@ -15,9 +15,10 @@ from comfygov.model.state import PackHealth, Plugin, SnapshotKind, SnapshotMeta
 from comfygov.model.tx import Difference, Rejected, TxSummary
 from comfygov.ops import change, committing, locking, planning, settling
 from comfygov.ops.context import changing, work_directory
-from comfygov.ports import clock, clones, faults, fs, git_apart
+from comfygov.ports import clock, clones, faults, fs, git_apart, node_registry
 from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
+from comfygov.ports.source import REGISTRY
 from comfygov.resolve import alternatives, requirements
 from comfygov.resolve.torch_family import locked_versions
 from comfygov.truth import rescue
@@ -82,13 +83,14 @@ class ToggleResult(msgspec.Struct, frozen=True):
 
 def add(context: Context, request: AddRequest) -> AddResult:
     """Register a pack and check its code out; production does not load it before its promote."""
-    source = parse_source(request.source, Path.cwd())
-    node_id = request.node_id or id_from_source(request.source)
+    source, ref = _named(request)
+    request = msgspec.structs.replace(request, ref=ref)
+    node_id = request.node_id or id_from_source(source.public)
     if not is_node_id(node_id):
         raise GovError(Code.BAD_ID, f"`{node_id}` cannot be the id of a pack: {NODE_ID_RULE}", "give another with --id")
     _refuse_known(context.head_state().registry, node_id)
     with Stages(context.progress).stage("fetch"):
-        repository = context.git.fetch(source, request.ref)
+        repository = _fetch(context, source, request)
         commit = context.git.resolve(source, request.ref)
         clones.ensure_cached(context.git, source, commit)
     _refuse_other_repository(context, repository, commit, node_id)
@@ -101,10 +103,29 @@ def add(context: Context, request: AddRequest) -> AddResult:
         tree=context.git.tree_of(repository, commit),
         group=group_of(node_id),
         added_at=clock.now(),
+        archive=node_registry.sum_of(context.git, source, commit),
     )
     declared = planning.read_declared(context, plugin)
     plugin = msgspec.structs.replace(plugin, managed_deps=tuple(declared.requirements))
     return _register(context, plugin, declared)
+
+
+def _named(request: AddRequest) -> tuple[Source, str | None]:
+    """A git URL or a directory, else an id of the node registry, with its version as the ref."""
+    named = node_registry.parse(request.source)
+    if named is None or (Path.cwd() / request.source).exists():
+        return parse_source(request.source, Path.cwd()), request.ref
+    return named.source, request.ref or named.version
+
+
+def _fetch(context: Context, source: Source, request: AddRequest) -> Path:
+    try:
+        return context.git.fetch(source, request.ref)
+    except GovError as error:
+        if source.public.startswith(REGISTRY) and not request.source.startswith(REGISTRY):
+            problem = f"`{request.source}` is neither a git URL nor a directory, and as an id: {error.message}"
+            raise GovError(Code.BAD_SOURCE, problem, "check the spelling, or give the git URL") from error
+        raise
 
 
 def _register(context: Context, plugin: Plugin, declared: Declared) -> AddResult:

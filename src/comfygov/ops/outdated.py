@@ -18,6 +18,7 @@ from comfygov.ports import git_history, process
 from comfygov.ports.git import recorded_source
 from comfygov.ports.git_history import RefKind
 from comfygov.ports.progress import Stages
+from comfygov.ports.source import REGISTRY
 
 if TYPE_CHECKING:
     from comfygov.model.state import Plugin
@@ -170,6 +171,8 @@ def _compared(context: Context, row: CodeRow) -> CodeRow:
     follows = git_history.kind_of(git, source, row.ref)
     pinned = follows in ("tag", "commit")
     if pinned and newest == row.commit:
+        if source.public.startswith(REGISTRY):
+            git.fetch(source, stall_seconds=_STALL_SECONDS)  # there, a version comes alone
         newest, newest_of = git.resolve(source, None), ""
     counted = git_history.distance(git, source, row.commit, newest)
     return msgspec.structs.replace(

@@ -12,7 +12,7 @@ from comfygov.model.names import PROJECT_NAME, canonical
 from comfygov.model.state import ComfyUIPin
 from comfygov.ops import locking
 from comfygov.ops.change import Change, ComfyUIOnTrial, PackOnTrial
-from comfygov.ports import clones
+from comfygov.ports import clones, node_registry
 from comfygov.ports.git import recorded_source
 from comfygov.resolve import requirements
 
@@ -171,7 +171,8 @@ def newest(context: Context, recorded: str, ref: str | None) -> str:
 
 def _at(context: Context, plugin: Plugin, before: str | None) -> PackOnTrial:
     repository = clones.ensure_cached(context.git, recorded_source(plugin.source), plugin.commit)
-    plugin = msgspec.structs.replace(plugin, tree=context.git.tree_of(repository, plugin.commit))
+    archive = node_registry.sum_of(context.git, recorded_source(plugin.source), plugin.commit)
+    plugin = msgspec.structs.replace(plugin, tree=context.git.tree_of(repository, plugin.commit), archive=archive)
     return PackOnTrial(plugin, read_declared(context, plugin), before)
 
 

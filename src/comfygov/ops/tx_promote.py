@@ -13,7 +13,7 @@ from comfygov.model.state import SnapshotMeta
 from comfygov.model.tx import Promotion, Transaction
 from comfygov.ops import change, committing, locking, smoke, trying, tx_run
 from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion, transaction
-from comfygov.ports import clones, faults, fs
+from comfygov.ports import clones, faults, fs, node_registry
 from comfygov.ports.git import recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.trial import gates
@@ -186,6 +186,7 @@ def _promoted(context: Context, tx: Transaction, known: Plugin | None, move: Nod
         ref=move.ref,
         commit=move.after,
         tree=context.git.tree_of(repository, move.after),
+        archive=node_registry.sum_of(context.git, recorded_source(known.source), move.after),
         managed_deps=move.declared,
         enabled=True,
         promoted=True,

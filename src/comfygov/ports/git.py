@@ -16,7 +16,7 @@ from comfygov.errors import Code, GovError
 from comfygov.ports import fs, git_apart, git_settings, git_work, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
 from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
-from comfygov.ports.source import CONTENT, Source, parse_source, recorded_source, refspec_of
+from comfygov.ports.source import CONTENT, REGISTRY, Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +110,11 @@ class Git:
         if source.public.startswith(CONTENT) and (repository / "config").is_file():
             return repository  # it comes from nowhere, so nothing is newer
         everything = ("+HEAD:refs/source/HEAD", "+refs/heads/*:refs/source/heads/*", "+refs/tags/*:refs/source/tags/*")
+        if source.public.startswith(REGISTRY):
+            from comfygov.ports import node_registry
+
+            node_registry.take(self, source, ref)
+            return repository
         with self._writing(repository):
             if not (repository / "config").is_file():
                 self._make_cache(repository)
@@ -172,7 +177,18 @@ class Git:
             return ref
         raise self._no_such_ref(source, ref)
 
+    def name_version(self, source: Source, version: str, commit: str, *, newest: bool) -> None:
+        """Let `version` name a commit of the cache, as a tag of the source would; `newest` is its HEAD."""
+        repository = self.cache_of(source)
+        with self._writing(repository):
+            for name in (f"refs/source/tags/{version}", *(("refs/source/HEAD",) if newest else ())):
+                self._check(["update-ref", name, commit], repository)
+
     def _fetch_commit(self, source: Source, commit: str) -> bool:
+        if source.public.startswith(REGISTRY):
+            from comfygov.ports import node_registry
+
+            return node_registry.find_commit(self, source, commit)
         with self._writing(self.cache_of(source)):
             return self._fetch(source, (), (f"{commit}:refs/comfygov/keep/{commit}",)).exit_code == 0
 

@@ -12,6 +12,8 @@ from comfygov.ports.git_files import COMMIT
 
 CONTENT = "content:"
 """Before a tree hash: a pack that comes from nowhere. The object cache has its one commit."""
+REGISTRY = "registry:"
+"""Before the id of a pack in the node registry."""
 ALLOWED_PROTOCOLS = "https:http:ssh:file"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCP_FORM = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:].*")

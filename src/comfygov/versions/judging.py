@@ -11,7 +11,7 @@ from comfygov.model.builds import is_build
 from comfygov.model.names import group_of, is_file_id, is_node_id
 from comfygov.model.version import WHEELS
 from comfygov.ports import toml
-from comfygov.ports.source import CONTENT, parse_source, without_credentials
+from comfygov.ports.source import CONTENT, REGISTRY, parse_source, without_credentials
 from comfygov.versions import builds, lockfile, overlay, portable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = ["CONTENT", "bad", "judge"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SUM = re.compile(r"sha256:[0-9a-f]{64}")
+_REGISTERED = re.compile(rf"{REGISTRY}[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}")
 _REQUIRES = re.compile(r"==3\.\d{1,2}\.\*")
 _WHEEL = re.compile(r"[A-Za-z0-9_.+!-]+\.(?:whl|tar\.gz|zip)")
 _TEXT_BYTES = 20_000_000
@@ -74,7 +75,7 @@ def _code(path: Path, name: str, repo: str, commit: str, tree: str, ref: str | N
         raise bad(path, f"{name}: `{commit[:80]}` or `{tree[:80]}` is no commit or tree")
     if ref is not None and (ref.startswith("-") or len(ref) > 250 or not ref.isprintable()):
         raise bad(path, f"{name}: `{ref[:80]}` is no ref")
-    if repo == f"{CONTENT}{tree}":
+    if repo == f"{CONTENT}{tree}" or _REGISTERED.fullmatch(repo):
         return
     if without_credentials(repo) != repo:
         raise bad(path, f"{name}: its repo holds credentials or options")
