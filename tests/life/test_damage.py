@@ -157,6 +157,19 @@ def test_promote_onto_a_damaged_environment_builds_it_anew(governed: Governed) -
     assert (site(second) / "extra" / "__init__.py").is_file()
 
 
+@pytest.mark.parametrize("damage", [remove_package, add_path_file, remove_config])
+def test_a_candidate_that_was_damaged_after_its_trial_is_not_what_is_promoted(
+    governed: Governed, damage: Callable[[Path], None]
+) -> None:
+    governed.wheel("extra", "1.0")
+    governed.gov("node", "add", str(governed.pack("pa", "extra\n"))).ok()
+    governed.gov("tx", "run", "pa").ok()
+    damage(governed.home / ".venv-candidate" / "tx0001")
+    governed.gov("tx", "promote", "1").ok()
+    assert governed.installed() == {"basis-1.0", "extra-1.0"}
+    governed.gov("verify", "--deep").ok()
+
+
 def test_an_environment_without_network_and_wheels_is_not_replaced_by_half_of_one(governed: Governed) -> None:
     old = production(governed)
     governed.wheel("extra", "1.0")

@@ -86,6 +86,8 @@ class Conditions:
 
     def remember(self, environment: Path, seal: Path, problems: list[str]) -> None:
         """What a closer look found; it counts until a folder changes or the environment is built anew."""
+        if not problems and _is_young({"": environment.stat().st_mtime_ns}):
+            return
         folders = _folders(environment)
         found = Known(_stamp(seal), folders, problems)
         self._young[environment.name] = found

@@ -104,6 +104,7 @@ class Generations:
         self.root = root
         self._conditions = condition.Conditions(memory)
         self._uv = uv
+        self._just_sealed: set[str] = set()
 
     def path(self, generation: str) -> Path:
         return self.root / generation
@@ -204,7 +205,7 @@ class Generations:
         if not anew and self.is_sound(generation):
             fs.remove_tree(staged)
             return
-        _refuse(frame_problems(staged, python.path) + ([] if in_unnamed_home else record.check(staged)))
+        _refuse(frame_problems(staged, python.path) if in_unnamed_home else condition.damage(staged, python.path))
         seal = Seal(generation, clock.now(), self._uv().version(), python.path, record.freeze(staged))
         aside = fs.beside(self.path(generation), "damaged")
         with fs.explained(staged):
@@ -221,6 +222,8 @@ class Generations:
             staged.rename(self.path(generation))
             fs.fsync_directory(self.root)
         faults.point("generation.sealed")
+        if not in_unnamed_home:
+            self._just_sealed.add(generation)
         self.remember(generation, [])
         fs.remove_tree(aside)
 
@@ -261,8 +264,8 @@ class Generations:
         """All that can be found without reading contents; what was found once is remembered until a folder of
         the environment changes."""
         quick = self.quick_problems(generation)
-        if not self.exists(generation):
-            return quick
+        if not self.exists(generation) or generation in self._just_sealed:
+            return quick  # its files were looked at when this command sealed it
         path = self.path(generation)
         found = self._conditions.problems(path, path / SEAL_FILE, self.seal_of(generation).python)
         return list(dict.fromkeys((*quick, *(f"environment: {line}" for line in found))))

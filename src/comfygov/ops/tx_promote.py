@@ -217,10 +217,16 @@ def _seal_candidate(context: Context, tx: Transaction, proposed: State) -> None:
         return
     locking.refuse_under_running(context, proposed.generation)
     if usable and candidate is not None and not candidate.is_symlink():
-        context.generations.seal(candidate, proposed.generation, context.interpreter)
-    else:
-        base = context.snapshots.require_head().generation
-        context.generations.build(context.home.work / tx.txid, proposed.generation, context.interpreter, base)
+        try:
+            context.generations.seal(candidate, proposed.generation, context.interpreter)
+        except GovError as error:
+            if error.code is not Code.ENVIRONMENT_DAMAGED:
+                raise
+            context.progress.warn("the environment of the trial was changed since, so it is built anew")
+        else:
+            return
+    base = context.snapshots.require_head().generation
+    context.generations.build(context.home.work / tx.txid, proposed.generation, context.interpreter, base)
 
 
 def _smoke(context: Context, tx: Transaction, proposed: State, request: PromoteRequest, stages: Stages) -> None:
