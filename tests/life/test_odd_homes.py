@@ -117,6 +117,17 @@ def test_a_lost_config_is_written_anew(governed: Governed) -> None:
     governed.gov("verify").ok()
 
 
+def test_a_python_that_is_gone_is_seen_before_the_start(governed: Governed, free_port: int) -> None:
+    config = governed.home / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace('interpreter = "', 'interpreter = "/gone'))
+    governed.gov("run", "--detach", "--", "--port", str(free_port)).failed(1, "/gone", "config.toml")
+    assert any("/gone" in line for line in governed.json("status")["drift"])
+    governed.gov("verify").failed(3, "/gone", str(config))
+    config.write_text(text)
+    assert governed.json("status")["drift"] == []
+
+
 @pytest.mark.parametrize("place", ["state", "snapshots", "ComfyUI", "models", ".venvs/mine", "uv.lock"])
 def test_the_link_to_the_environment_is_not_put_onto_something_else(bare: Governed, place: str) -> None:
     bare.init("--venv", place).failed(2, "where the home keeps something else")

@@ -13,6 +13,7 @@ from comfygov.ports import lock
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
+    from comfygov.truth.snapshots import State
 
 RECENT = 5
 
@@ -57,10 +58,14 @@ def status(context: Context) -> Status:
         pending=tuple(tx for tx in summaries if tx.status in PENDING and tx.status != "failed"),
         recent=tuple(reversed(summaries[-RECENT:])),
         running=production.running(context),
-        drift=tuple(sync.drift(context, state, thorough=False)) if state else ("init did not finish: gov init",),
+        drift=_drift(context, state) if state else ("init did not finish: gov init",),
         unfinished=unfinished.command if unfinished else None,
         busy=lock.holder(context.home.lock_file),
     )
+
+
+def _drift(context: Context, state: State) -> tuple[str, ...]:
+    return (*sync.lost_interpreter(context), *sync.drift(context, state, thorough=False))
 
 
 def _counts(summaries: list[TxSummary]) -> dict[str, int]:

@@ -73,6 +73,13 @@ def drift(context: Context, state: State, *, thorough: bool) -> list[str]:
     return found + _code_drift(context, state)
 
 
+def lost_interpreter(context: Context) -> Iterator[str]:
+    """Nothing differs from head then, and still nothing can be started or built; a repair does not mend it."""
+    python = context.config.python.interpreter
+    if "/" in python and not os.access(python, os.X_OK):
+        yield f"there is no Python {python} ([python] interpreter in config.toml)"
+
+
 def edited_truth(context: Context, state: State) -> Iterator[str]:
     """Names of truth files that are not what head says. A link is none of them, whatever it leads to."""
     for name, data in state.truth().items():

@@ -105,6 +105,8 @@ def _environment(context: Context, state: State, *, deep: bool) -> Iterator[Find
     mend = "gov stop, then gov sync" if running and running.generation == generation else "gov sync"
     for line in problems:
         yield Finding("environment", generation, line.removeprefix("environment: "), mend)
+    for line in sync.lost_interpreter(context):
+        yield Finding("environment", "config.toml", line, f"write one that is there into {context.home.config_file}")
 
 
 def _links(context: Context, state: State) -> Iterator[Finding]:

@@ -61,7 +61,8 @@ def status_lines(result: Status) -> Iterator[str]:
         yield f"ComfyUI     runs on port {running.port} (pid {running.pid}){older}"
     else:
         yield "ComfyUI     does not run"
-    yield f"health      {'as head says' if not result.drift else plural(len(result.drift), 'difference') + ' to head'}"
+    seen = "as head says (packages, folders, commits; gov verify looks at each file)"
+    yield f"health      {plural(len(result.drift), 'difference') + ' to head' if result.drift else seen}"
     for line in result.drift:
         yield f"            {line}"
     if result.unfinished:
