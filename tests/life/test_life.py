@@ -241,7 +241,7 @@ def test_a_repeated_trial_that_is_interrupted_leaves_the_transaction_as_promotab
     assert governed.gov("tx", "promote", "1").exit_code in (130, -9)
     del governed.env["COMFYGOV_FAULT"]
     governed.gov("snapshot", "create").ok()
-    assert governed.json("tx", "inspect", "1")["transaction"] == before
+    assert governed.json("tx", "inspect", "1")["transaction"] == {**before, "candidate_env": None}
     governed.gov("rollback", before["base_snapshot"]).ok()  # where it was tried; its environment is gone with the other
     assert governed.json("tx", "promote", "1")["retried_trial"]
     assert governed.json("verify", "--deep") is not None

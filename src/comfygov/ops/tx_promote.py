@@ -72,7 +72,8 @@ def promote(context: Context, request: PromoteRequest) -> PromoteResult:
 
 
 def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
-    tried = tx.promotion_plan is not None and tx.candidate_env is not None
+    # One whose repetition was interrupted has its verdict and no candidate: promote repeats it.
+    tried = tx.promotion_plan is not None and (tx.candidate_env is not None or bool(tx.gates))
     if tx.status not in ("completed", "resolved", "promote_failed", "failed") or not tried:
         hint = {"needs_resolution": f"gov resolve {tx.txid} --suggest", "promoted": "gov status"}.get(
             tx.status, change.command_of(tx)

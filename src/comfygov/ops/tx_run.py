@@ -62,7 +62,7 @@ def rerun(
             raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
         discard_work(context, tx.txid)
         again = _record(context, tx.txid, head.snapshot, base, change)
-        earlier = None if resolving else tx
+        earlier = None if resolving else msgspec.structs.replace(tx, candidate_env=None)
         fresh = msgspec.structs.replace(
             again, timeout_seconds=timeout, conflict_report=tx.conflict_report, earlier=earlier
         )
