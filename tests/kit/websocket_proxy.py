@@ -21,11 +21,11 @@ from pathlib import Path
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def write(path: Path, mode: str, cut_after: float = 0.3, refuse_for: float = 11.0) -> Path:
+def write(path: Path, mode: str, cut_after: float = 0.3, refuse_for: float = 11.0, *, python: str = "") -> Path:
     """The program, for the `python` of a runtime file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = Path(__file__).read_text().replace("from __future__ import annotations\n", "", 1)
-    call = f"\n\nmain({sys.executable!r}, {mode!r}, {cut_after}, {refuse_for})\n"
+    call = f"\n\nmain({python or sys.executable!r}, {mode!r}, {cut_after}, {refuse_for})\n"
     path.write_text(f"#!{sys.executable}\n{text}{call}")
     path.chmod(0o755)
     return path

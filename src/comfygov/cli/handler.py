@@ -17,7 +17,7 @@ from comfygov.cli.handler_options import (
     worker_request,
 )
 from comfygov.cli.handler_serve import serve
-from comfygov.cli.render.output import say
+from comfygov.cli.render.output import say_log
 from comfygov.errors import Code, GovError
 
 
@@ -40,7 +40,7 @@ def run(options: Options, workflow: str, out_file: str | None, inputs: tuple[str
     from comfygov.ops import handler_run
 
     request = handler_run.RunRequest(worker_request(options.home, given), workflow, inputs, out_file)
-    log = say if options.verbose else (lambda _line: None)
+    log = say_log if options.verbose else (lambda _line: None)
     result = handler_run.run(request, settings(given, None), command_line(), progress(options), log)
     error = handler_run.as_gov_error(result.error) if result.error else None
     if error is not None and not options.json:
@@ -59,7 +59,7 @@ def check(options: Options, start_timeout: float, **given: Any) -> int:  # noqa:
     from comfygov.cli.render.handler_views import checked_lines
     from comfygov.ops import handler_check
 
-    log = say if options.verbose else (lambda _line: None)
+    log = say_log if options.verbose else (lambda _line: None)
     request = worker_request(options.home, given)
     result = handler_check.check(request, start_timeout, command_line(), progress(options), log)
     error = None

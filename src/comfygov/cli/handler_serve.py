@@ -8,7 +8,7 @@ import click
 
 from comfygov.cli.entry import Options, command_line, common, progress, show
 from comfygov.cli.handler_options import job_seconds_option, settings, worker_options, worker_request
-from comfygov.cli.render.output import say
+from comfygov.cli.render.output import say_log
 
 _MEGABYTE = 1_000_000
 _RUNPOD_MEGABYTES = 10.0
@@ -98,6 +98,6 @@ def serve(options: Options, inline_limit: float | None, refresh_worker: bool, wa
     chosen = settings(
         given, round(megabytes * _MEGABYTE), refresh_worker=refresh_worker, interrupt_seconds=given["interrupt_timeout"]
     )
-    log = (lambda _line: None) if options.quiet else say
+    log = (lambda _line: None) if options.quiet else say_log
     result = handler_serve.serve(request, chosen, command_line(), progress(options), log)
     show(options, result, served_lines(result))

@@ -24,6 +24,7 @@ _MOST_SECONDS = 0.25
 _SHARE = 0.02
 """Of the time that a prompt has taken: a long one is asked for rarely, and the answer is never late by more."""
 _QUEUE_SECONDS = 1.0
+_AGAIN_SECONDS = 1.0
 _POST_TRIES = 3
 _DURING = "the workflow was running in ComfyUI"
 Entry = dict[str, Any]
@@ -133,6 +134,7 @@ def take_back(comfy: Comfy, prompt_id: str) -> None:
 def is_gone(comfy: Comfy, prompt_id: str, seconds: float) -> bool:
     """Wait until a prompt that was taken back has left the queue; False when it does not, or ComfyUI is silent."""
     until = time.monotonic() + seconds
+    again = time.monotonic() + _AGAIN_SECONDS
     while time.monotonic() < until:
         if comfy.service.exit_code() is not None:
             return True
@@ -141,6 +143,9 @@ def is_gone(comfy: Comfy, prompt_id: str, seconds: float) -> bool:
                 return True
         except GovError:
             pass
+        if time.monotonic() > again:  # an interrupt between the queue and the first node is forgotten by ComfyUI
+            again = time.monotonic() + _AGAIN_SECONDS
+            take_back(comfy, prompt_id)
         time.sleep(0.05)
     return False
 

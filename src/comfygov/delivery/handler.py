@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -126,6 +127,7 @@ class Handler:
 
     def _run(self, work: _Work) -> JobResult:
         root = self.supervisor.work
+        work.deadline.check("the job waited")
         with work.timed("inputs"):
             graph = self._graph(work)
             placed = inputs.place(work.job.files, root.input, work.token, self.settings, work.deadline)
@@ -168,7 +170,8 @@ class Handler:
     ) -> tuple[str, dict[str, Any]]:
         refusals.refuse_unknown_classes(graph, comfy.classes, self.knowledge)
         own = workflow.own(graph, work.token, comfy.classes, placed.new_name)
-        prompt = Prompt(f"{work.token}{'-again' if again else ''}", own, work.job.api_key)
+        api_key = work.job.api_key or os.environ.get("COMFY_ORG_API_KEY", "")
+        prompt = Prompt(f"{work.token}{'-again' if again else ''}", own, api_key)
         try:
             entry = execution.run(comfy, prompt, work.deadline, work.report, self.knowledge)
             outputs.collect(entry, self.supervisor.work, work.token)

@@ -125,6 +125,11 @@ def _put(text: str, end: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens: that is no reason to fail
 
 
+def say_log(line: str) -> None:
+    """A line of somebody else's log."""
+    say(printable(line))
+
+
 class TerminalProgress:
     """One line per stage; on a terminal the line is there while the stage runs."""
 
