@@ -349,3 +349,21 @@ def test_a_bundle_is_all_that_a_clone_needs(governed: Governed, tmp_path: Path) 
     governed.gov("version", "clone", "--lock", str(file), "--target", str(governed.root / "c2")).failed(2)
     assert not (governed.root / "c2").exists()
     assert sorted(path.name for path in file.parent.iterdir()) == ["one.bundle"]
+
+
+def test_a_history_that_was_cut_off_is_bundled_as_it_is(governed: Governed) -> None:
+    """Many people have shallow clones of ComfyUI; a pack too may come from one."""
+    pack = governed.pack("alpha")
+    (pack / "more.txt").write_text("second")
+    commit_all(pack)
+    shallow = governed.root / "shallow" / "alpha"
+    git(governed.root, "clone", "-q", "--depth", "1", f"file://{pack}", str(shallow))
+    governed.gov("node", "add", str(shallow)).ok()
+    governed.gov("version", "create", "one").ok()
+    file, target = governed.root / "one.bundle", governed.root / "clone"
+    governed.gov("version", "bundle", "one", "-o", str(file)).ok()
+    for name in ("home", "packs", "shallow", "cache", "ComfyUI-source"):
+        shutil.rmtree(governed.root / name)
+    words = ("version", "clone", "--lock", str(file), "--target", str(target), "--offline")
+    assert governed.json(*words)["identical"]
+    assert (target / "ComfyUI" / "custom_nodes" / "alpha" / "more.txt").read_text() == "second"

@@ -112,3 +112,8 @@ def test_a_model_whose_size_nobody_knows_is_no_difference(sources: Governed) -> 
     assert found["identical"], found["differences"]
     assert (target / "models" / "loras" / "w.bin").read_bytes() == data
     sources.gov("version", "create", "again", "--home", str(target)).ok()
+
+
+def test_a_spec_that_is_not_there_is_no_empty_one(sources: Governed) -> None:
+    sources.gov(*create(sources, "--models-spec", "typo.yml")).failed(2, "there is no file", "check --models-spec")
+    assert not (sources.root / "lockfiles").exists()

@@ -312,6 +312,8 @@ def _models(context: Context, request: AssembleRequest) -> tuple[tuple[LockedMod
     if request.models_spec is None:
         return (), ()
     spec = Path(request.models_spec).expanduser().absolute()
+    if not spec.is_file():
+        raise GovError(Code.NOT_FOUND, f"there is no file {spec}", "check --models-spec")
     beside = Path(request.comfy_path) / "models" if request.comfy_path else spec.parent
     folder = str(request.models_dir or beside)
     asked = Asked(models_dir=folder, spec=str(spec))

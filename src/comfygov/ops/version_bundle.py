@@ -38,11 +38,13 @@ _INDEX = "git/index.json"
 
 
 class BundledCode(msgspec.Struct, frozen=True):
-    """One entry of `git/index.json`."""
+    """One entry of `git/index.json`. `shallow` are commits at which a history was cut off (gitrepository-layout(5),
+    `shallow`): without them git would look for their parents."""
 
     source: str
     commit: str
     file: str
+    shallow: tuple[str, ...] = ()
 
 
 class Bundled(msgspec.Struct, frozen=True):
@@ -161,9 +163,19 @@ def _repositories(context: Context, lock: VersionLock, work: Path) -> int:
                 words = ["bundle", "create", "--quiet", str(work / file), f"refs/comfygov/keep/{commit}"]
                 context.git.keep(part, commit)
                 context.git.read(words, context.git.cache_of(part))
-                index[part.public, commit] = BundledCode(part.public, commit, file)
+                shallow = _cut_off(context.git, context.git.cache_of(part), commit)
+                index[part.public, commit] = BundledCode(part.public, commit, file, shallow)
     (work / _INDEX).write_bytes(msgspec.json.encode(list(index.values())))
     return len(index)
+
+
+def _cut_off(git: Git, repository: Path, commit: str) -> tuple[str, ...]:
+    """Where the history of `commit` ends in a repository that was not cloned whole."""
+    listed = repository / "shallow"
+    if not listed.is_file():
+        return ()
+    ends = set(listed.read_text(encoding="ascii").split())
+    return tuple(sorted(ends & set(git.read(["rev-list", commit, "--"], repository).split())))
 
 
 def _with_submodules(git: Git, source: Source, commit: str, depth: int = 0) -> Iterator[tuple[Source, str]]:
@@ -197,6 +209,7 @@ def is_bundle(path: Path) -> bool:
 _MEMBER = re.compile(r"lock\.json|git/index\.json|git/\d+\.bundle|wheels/[A-Za-z0-9_.+!-]+|models/[0-9a-f]{64}")
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST_MEMBERS = 20_000
 _MOST_HEADER_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
@@ -265,7 +278,7 @@ def _refuse_odd_member(path: Path, member: tarfile.TarInfo) -> None:
 def take_in(git: Git, folder: Path, lock: VersionLock) -> None:
     """Put git objects and models of an unpacked bundle into the caches: models that the lock names, by their sums."""
     for number, code in enumerate(_index(folder)):
-        if not _MEMBER.fullmatch(code.file) or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", code.commit):
+        if not _MEMBER.fullmatch(code.file) or not all(map(_COMMIT.fullmatch, (code.commit, *code.shallow))):
             raise judging.bad(folder, "its index of repositories is odd")
         _take_repository(git, code, folder, folder / f"scratch-{number}")
     _take_models(folder, {model.checksum.removeprefix("sha256:") for model in lock.models})
@@ -287,7 +300,17 @@ def _take_repository(git: Git, code: BundledCode, folder: Path, scratch: Path) -
     if not (git.cache_of(source) / "config").is_file():
         git.read(["init", "--quiet", "--bare", "--", str(scratch)], folder)
         git_content.into_cache(git, source, scratch)
+    _cut_off_at(git, git.cache_of(source), code.shallow)
     git.borrow(git.cache_of(source), folder / code.file, code.commit)
+
+
+def _cut_off_at(git: Git, repository: Path, commits: tuple[str, ...]) -> None:
+    """Let the history of a cache end at those of `commits` that it does not have: what it has, stays whole."""
+    new = [commit for commit in commits if not git.contains(repository, commit)]
+    if new:
+        listed = repository / "shallow"
+        known = listed.read_text(encoding="ascii").split() if listed.is_file() else []
+        fs.write_atomic(listed, "".join(f"{commit}\n" for commit in sorted({*known, *new})).encode())
 
 
 def _take_models(folder: Path, wanted: set[str]) -> None:

@@ -108,7 +108,9 @@ def _made(request: CloneRequest, found: Found, target: Path, command: str, progr
 def refuse_target(target: Path) -> None:
     """A clone is made where nothing is."""
     refuse_source_checkout(target)
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+    if target.is_symlink():
+        raise GovError(Code.ALREADY_EXISTS, f"{target} is a link", "name what it leads to, or another --target")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise GovError(Code.ALREADY_EXISTS, f"{target} is there and is not empty", "name another --target")
 
 

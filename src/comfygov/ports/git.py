@@ -28,7 +28,8 @@ LOCAL_TIMEOUT_SECONDS = 300.0
 
 _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
 _UNBORN = "refs/heads/comfygov-unborn"
-_FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+# A source may be a clone that was cut off (shallow): its ends become those of the cache.
+_FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
 
 
 def _patience(stall_seconds: int | None) -> dict[str, str | None]:
