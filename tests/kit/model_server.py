@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class File:
 class ModelServer:
     """`files` by path. `seen` is every request in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, File] = {}
         self.seen: list[Seen] = []
         self.sent = 0
@@ -63,16 +64,16 @@ class ModelServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        self.base = f"http://127.0.0.1:{self.port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self.base = f"https://localhost:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
-
-    @property
-    def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def serve(self, path: str, data: bytes = b"", **options: Any) -> str:
         """The URL of a new file."""
@@ -207,8 +208,9 @@ def _blocks(file: File, data: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def model_server() -> Iterator[ModelServer]:
-    server = ModelServer()
+def model_server(tls: ssl.SSLContext | None = None) -> Iterator[ModelServer]:
+    """With `tls` it is called localhost, as its certificate has to say."""
+    server = ModelServer(tls)
     try:
         yield server
     finally:

@@ -10,8 +10,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,6 +381,20 @@ def test_a_full_disk_is_said_before_the_download(
     assert len(server.seen) == 1
 
 
+def test_a_mirror_that_claims_more_than_the_disk_has_is_not_the_last_word(
+    fetch: Fetching, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fs, "free_bytes", lambda _path: 32 * MB)
+    liar = server.serve("/liar", DATA, ranges=False, said_length=50 * MB)
+    got = fetch(liar, server.serve("/m", DATA))
+    assert "bytes free" in got.skipped[0]
+    fetch.has(DATA)
+    with pytest.raises(GovError) as caught:
+        fetch(liar, server.base + "/none", target="vae/other.bin")
+    assert caught.value.code is Code.DISK_FULL
+    assert "404" in str(caught.value.details)
+
+
 def test_a_disk_that_fills_up_is_given_back(
     fetch: Fetching, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,27 +465,36 @@ def test_a_pipe_does_not_hold_the_command(fetch: Fetching, tmp_path: Path) -> No
 
 
 @contextmanager
-def raw_server(head: bytes, then: bytes = b"") -> Iterator[str]:
-    """Sends `head`, and `then` again and again every 20 ms; the address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+def listening(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """`talk` is called for each connection, in a thread; the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             with suppress(OSError):
                 while True:
-                    threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
+                    threading.Thread(target=talk_and_close, args=(listener.accept()[0],), daemon=True).start()
 
-        def talk(peer: socket.socket) -> None:
+        def talk_and_close(peer: socket.socket) -> None:
             with peer, suppress(OSError):
-                peer.recv(65_536)
-                peer.sendall(head)
-                while then:
-                    peer.sendall(then)
-                    time.sleep(0.02)
-                peer.recv(1)
+                talk(peer)
 
         threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/m"
-        listening.shutdown(socket.SHUT_RDWR)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/m"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def raw_server(head: bytes, then: bytes = b"") -> AbstractContextManager[str]:
+    """Sends `head`, and `then` again and again every 20 ms; the address."""
+
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65_536)
+        peer.sendall(head)
+        while then:
+            peer.sendall(then)
+            time.sleep(0.02)
+        peer.recv(1)
+
+    return listening(talk)
 
 
 @pytest.mark.parametrize(("head", "then"), [(b"HTTP/1.1 200 OK\r\nX: ", b"a"), (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n")])
@@ -480,6 +503,26 @@ def test_an_answer_whose_head_never_ends_is_left(fetch: Fetching, head: bytes, t
     fetch.policy = replace(POLICY, attempts=1)
     with raw_server(head, then) as url:
         assert "does not answer" in fetch.refused(url)
+
+
+def test_an_answer_whose_head_breaks_off_is_asked_for_again(fetch: Fetching, server: ModelServer) -> None:
+    heads = [b"HTTP/1.1 206 Partial Content\r\nETag: ", b"HTTP/1.1 200 OK\r\nX: y\r\n"]
+
+    def relay(peer: socket.socket) -> None:
+        asked = peer.recv(65_536)
+        if heads:
+            peer.sendall(heads.pop())
+            return
+        with socket.create_connection(("127.0.0.1", server.port)) as real:
+            real.sendall(asked.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            while data := real.recv(65_536):
+                peer.sendall(data)
+
+    server.serve("/m", DATA)
+    with listening(relay) as url:
+        fetch(url, checksum=sum_of(DATA))
+    assert heads == []
+    fetch.has(DATA)
 
 
 @pytest.mark.parametrize(("head", "then"), [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"a")])

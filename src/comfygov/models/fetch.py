@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comfygov.errors import Code, GovError
 from comfygov.model.models import SAFETENSORS
 from comfygov.models import safetensors, sources
 from comfygov.models.hashing import BLOCK_BYTES
@@ -20,6 +21,8 @@ from comfygov.ports import fs
 from comfygov.ports.http import HttpFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from comfygov.model.models import ModelEntry
     from comfygov.models.access import Access
     from comfygov.models.crew import Stop
@@ -63,9 +66,16 @@ class Fetcher:
     command: str
     base: Path
 
-    def fetch(self, entry: ModelEntry, target: Path, *, replace: bool = False) -> Fetched:
+    def fetch(
+        self,
+        entry: ModelEntry,
+        target: Path,
+        *,
+        replace: bool = False,
+        stored: Callable[[Fetched], None] = lambda _: None,
+    ) -> Fetched:
         """Bring `entry` into the store and to `target`. Without `replace` another file that has appeared there
-        meanwhile stays, and is an error. Raises NotFetched, GovError."""
+        meanwhile stays, and is an error. `stored` is called between the two. Raises NotFetched, GovError."""
         judged = [sources.parse(text, self.base) for text in entry.sources]
         key = entry.checksum or hashlib.sha256("\n".join(one.location for one in judged).encode()).hexdigest()
         said: list[str] = []
@@ -78,6 +88,7 @@ class Fetcher:
 
         with self.store.held(key, self.command, waiting):
             found = self._from_store(entry) or self._from_sources(entry, judged, key)
+            stored(found)
             with fs.explained(target):
                 self.store.place(found.checksum, target, self._looked, replace=replace)
         self.meter.file_done()
@@ -99,6 +110,7 @@ class Fetcher:
     def _from_sources(self, entry: ModelEntry, judged: list[Source], key: str) -> Fetched:
         skipped: list[str] = []
         network = False
+        full: GovError | None = None
         for source in judged:
             try:
                 got = self._from_source(entry, source, key)
@@ -107,9 +119,17 @@ class Fetcher:
                 skipped.append(f"{source.public}: {failure}{_login(source, failure)}")
             except (Unfit, safetensors.BadHeader) as problem:
                 skipped.append(f"{source.public}: {problem}")
+            except GovError as error:
+                # Without a size in the spec it is the word of this source that so much is needed.
+                if error.code is not Code.DISK_FULL or entry.size is not None:
+                    raise
+                full = full or error
+                skipped.append(f"{source.public}: {error.message}")
             else:
                 return Fetched(got.checksum, got.size, source.public, got.received, tuple(skipped))
             self.stop.check()
+        if full is not None:
+            raise GovError(full.code, full.message, full.hint, tuple(skipped)) from full
         raise NotFetched(tuple(skipped), network=network)
 
     def _from_source(self, entry: ModelEntry, source: Source, key: str) -> Got:

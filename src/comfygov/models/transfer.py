@@ -275,11 +275,12 @@ class Transfer:
         whole = False
         try:
             while not piece.is_done:
-                self._stop.check()
                 if self._errors:
                     raise self._errors[0]
                 room = _READ_BYTES if piece.end is None else min(_READ_BYTES, piece.end - piece.position)
                 data = answer.read(room)
+                # Here and not before: a TLS socket that is shut gives out what came last as it came, encrypted.
+                self._stop.check()
                 if not data:
                     self._end_of_body(piece)
                     break

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 import time
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from comfygov.errors import Code, GovError
+from comfygov.ports import connections
 from comfygov.ports.secrets import hidden
 from comfygov.ports.source import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
 
     import urllib3
     from urllib3.connection import HTTPConnection
@@ -159,6 +158,7 @@ class Http:
         self._managers: dict[str, urllib3.PoolManager] = {}
         self._open: weakref.WeakSet[urllib3.BaseHTTPResponse] = weakref.WeakSet()
         self._waiting: dict[HTTPConnection, bool] = {}
+        self._cutting = threading.Lock()
         self._aborted = False
 
     def get(self, request: Request, more: Mapping[str, str] | None = None) -> Answer:
@@ -187,8 +187,8 @@ class Http:
             seen.append(response.headers)
             location = response.headers["location"]
             response.close()
-            url = _next(url, location)
-        raise HttpFailure(f"it redirects more than {_MAX_REDIRECTS} times", transient=False)
+            url = _next(url, location, response.status)
+        raise HttpFailure(f"it redirects more than {_MAX_REDIRECTS} times", transient=False, status=_REDIRECTS[0])
 
     def post(self, url: str, fields: Mapping[str, str]) -> bytes:
         """A small form to a token service; the answer's body, at most 1 MB. Raises HttpFailure."""
@@ -240,7 +240,7 @@ class Http:
             )
         else:
             manager = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=self._connections)
-        manager.pool_classes_by_scheme = _watched_pools(self._watched)
+        manager.pool_classes_by_scheme = connections.pools(self._watched)
         return manager
 
     @contextmanager
@@ -257,20 +257,22 @@ class Http:
             yield
         finally:
             timer.cancel()
-            # http.client takes a head that breaks off for a whole one.
-            if self._waiting.pop(connection):
+            with self._cutting:
+                was_cut = self._waiting.pop(connection)
+            if was_cut:
                 raise TimeoutError("the head of its answer does not end")
 
     def _cut(self, connection: HTTPConnection) -> None:
-        if connection in self._waiting:
-            self._waiting[connection] = True
-            _shut(connection)
+        with self._cutting:
+            if connection in self._waiting:
+                self._waiting[connection] = True
+                connections.shut(connection)
 
     def abort(self) -> None:
         """End every read that is under way in any thread, and answer no more."""
         self._aborted = True
         for connection in list(self._waiting):
-            _shut(connection)
+            connections.shut(connection)
         for response in list(self._open):
             try:
                 response.shutdown()
@@ -280,39 +282,6 @@ class Http:
     def close(self) -> None:
         for manager in self._managers.values():
             manager.clear()
-
-
-def _shut(connection: HTTPConnection) -> None:
-    """Whoever reads from it finds its end."""
-    try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it was at its end
-
-
-def _watched_pools(watched: Callable[[HTTPConnection], AbstractContextManager[None]]) -> dict[str, Any]:
-    """urllib3's pools, with connections that are watched while they wait for the head of an answer."""
-    from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-
-    class Plain(HTTPConnection):
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override] # (urllib3 does so)
-            with watched(self):
-                return super().getresponse()
-
-    class Encrypted(HTTPSConnection):
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override] # (urllib3 does so)
-            with watched(self):
-                return super().getresponse()
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class EncryptedPool(HTTPSConnectionPool):
-        ConnectionCls = Encrypted
-
-    return {"http": PlainPool, "https": EncryptedPool}
 
 
 def proxy_for(url: str) -> str:
@@ -342,16 +311,16 @@ def _variable(name: str) -> str:
     return os.environ.get(name) or os.environ.get(name.upper()) or ""
 
 
-def _next(url: str, location: str) -> str:
+def _next(url: str, location: str, status: int) -> str:
     try:
         target = urljoin(url, location)
         scheme = origin(target)[0]
     except ValueError as error:
-        raise HttpFailure("it redirects to what is no address", transient=False) from error
+        raise HttpFailure("it redirects to what is no address", transient=False, status=status) from error
     if scheme not in _DEFAULT_PORTS:
-        raise HttpFailure(f"it redirects to `{scheme}:`, which is not followed", transient=False)
+        raise HttpFailure(f"it redirects to `{scheme}:`, which is not followed", transient=False, status=status)
     if scheme == "http" and urlsplit(url).scheme.lower() == "https":
-        raise HttpFailure(f"it redirects from https to http ({_host(target)})", transient=False)
+        raise HttpFailure(f"it redirects from https to http ({_host(target)})", transient=False, status=status)
     return target
 
 
@@ -384,6 +353,9 @@ def _unanswered(url: str, error: Exception) -> HttpFailure:
     transient = not isinstance(error, (wrong.LocationValueError, wrong.SSLError, wrong.ProxySchemeUnknown))
     proxy = proxy_for(url)
     who = f"the proxy {_host(proxy)}" if proxy and not isinstance(error, wrong.SSLError) else _host(url)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        advice = "; SSL_CERT_FILE names the certificates of an authority that this system does not know"
+        return HttpFailure(f"{who} cannot prove who it is: {_words(error)}{advice}", transient=False)
     return HttpFailure(f"{who} does not answer: {_words(error)}", transient=transient)
 
 
