@@ -276,6 +276,7 @@ def test_add_fetches_places_and_writes_down(models: Models, server: ModelServer,
     expected = {"name": "net.pt", "source": url, "target_path": "loras/net.pt", "checksum": sum_of(SMALL)}
     assert written == {**expected, "size": len(SMALL)}
     bare.gov("models", "add", url, "--to", "loras", *models.where).failed(1, "already")
+    bare.gov("models", "add", url, "--to", "Loras/Net.pt", *models.where).failed(1, "loras/net.pt already")
     bare.gov("models", "add", url, "--to", "vae", "--checksum", "sha256:" + "0" * 64, *models.where).failed(
         2, "wrong bytes"
     )
@@ -284,6 +285,19 @@ def test_add_fetches_places_and_writes_down(models: Models, server: ModelServer,
     bare.gov("models", "add", server.base + "/none.pt", "--to", "vae", *models.where).failed(2, "404")
     bare.gov("models", "add", server.serve("/x.zip", SMALL), "--to", "vae", *models.where).failed(2, "--name")
     assert len(yaml.safe_load(models.spec.read_text())["models"]) == 1
+
+
+def test_a_kill_while_a_model_is_added_keeps_its_source(models: Models, server: ModelServer, bare: Governed) -> None:
+    url = server.serve("/net.pt", SMALL)
+    bare.env["COMFYGOV_FAULT"] = "kill@model.staged"
+    assert bare.gov("models", "add", url, "--to", "loras", *models.where).exit_code == -signal.SIGKILL
+    del bare.env["COMFYGOV_FAULT"]
+    assert not (models.folder / "loras" / "net.pt").exists()
+    assert yaml.safe_load(models.spec.read_text())["models"][0]["source"] == url
+    asked = len(server.seen)
+    bare.gov("models", "add", url, "--to", "loras", *models.where).failed(1, "gov models verify")
+    assert models.statuses() == ["fetched"]
+    assert len(server.seen) == asked
 
 
 def test_two_who_add_one_model_write_it_once(models: Models, server: ModelServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -104,3 +105,20 @@ def test_what_is_said_takes_the_place_of_the_progress_line(capsys: pytest.Captur
     said = capsys.readouterr()
     assert said.out == "done\n"
     assert said.err == "\r  1 of 2\x1b[K\r  2 of 2\x1b[K\r\x1b[Kerror: x\n"
+
+
+def test_of_several_folders_the_one_with_the_right_file_counts(tmp_path: Path) -> None:
+    content = (b"other", b"right", b"later")
+    for number, data in enumerate(content):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.pt").write_bytes(data)
+    extra = tuple(tmp_path / str(number) for number in range(3))
+    entry = ModelEntry("a", "vae/a.pt", (), hashlib.sha256(b"right").hexdigest(), 5)
+    memory = Memory(tmp_path / "sums.json")
+    look = Look(Folders(tmp_path / "models", (), {"vae": extra}), memory, Stop(), Silent(), 1)
+    (found,) = look.look([entry])
+    assert (found.path, found.is_right) == (tmp_path / "1" / "a.pt", True)
+    assert look.hashed_bytes == 10
+    (tmp_path / "1" / "a.pt").unlink()
+    (found,) = look.look([entry])
+    assert (found.path, found.facts) == (tmp_path / "models" / "vae" / "a.pt", None)

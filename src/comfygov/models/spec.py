@@ -92,25 +92,25 @@ def entries(path: Path, raw: Sequence[RawEntry], models_dir: Path, home: Path | 
     """Judged entries; no two may mean one file, also where the file system ignores case."""
     found: dict[str, ModelEntry] = {}
     for number, one in enumerate(raw):
-        entry = _entry(f"{path}: models[{number}]", one, path.parent, models_dir, home)
-        if models_dir / entry.target_path == path:
+        judged = entry(f"{path}: models[{number}]", one, path.parent, models_dir, home)
+        if models_dir / judged.target_path == path:
             raise GovError(
                 Code.BAD_CONFIG, f"{path}: models[{number}] is the spec itself", "give it another target_path"
             )
-        key = folded(entry.target_path)
+        key = folded(judged.target_path)
         if key in found:
             other = found[key]
             raise GovError(
                 Code.BAD_CONFIG,
-                f"{path}: models[{number}] `{entry.target_path}` and `{other.target_path}` are one file "
+                f"{path}: models[{number}] `{judged.target_path}` and `{other.target_path}` are one file "
                 "(where names differ in case only, on some systems)",
                 "remove one, or give it another target_path",
             )
-        found[key] = entry
-    for key, entry in found.items():
+        found[key] = judged
+    for key, judged in found.items():
         above = next((found[str(one)] for one in PurePosixPath(key).parents if str(one) in found), None)
         if above is not None:
-            message = f"{path}: `{entry.target_path}` is inside of `{above.target_path}`, which is a file"
+            message = f"{path}: `{judged.target_path}` is inside of `{above.target_path}`, which is a file"
             raise GovError(Code.BAD_CONFIG, message, "give one of them another target_path")
     return tuple(found.values())
 
@@ -120,7 +120,8 @@ def folded(target: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", target).casefold())
 
 
-def _entry(where: str, raw: RawEntry, base: Path, models_dir: Path, home: Path | None) -> ModelEntry:
+def entry(where: str, raw: RawEntry, base: Path, models_dir: Path, home: Path | None) -> ModelEntry:
+    """One judged entry; `where` begins what is said of it, relative sources start at `base`."""
     texts = (*((raw.source,) if raw.source else ()), *raw.sources)
     parsed = [sources.parse(_expand_source(text, models_dir, home), base) for text in texts]
     target = _target(where, raw, parsed, models_dir, home)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from comfygov.models.hashing import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from comfygov.model.models import ModelEntry
     from comfygov.models.crew import Stop
@@ -66,14 +66,18 @@ class Look:
         return found
 
     def _find(self, entry: ModelEntry) -> Found:
-        path = self.folders.target(entry.target_path)
-        found = self._at(entry, path)
+        found = self._at(entry, self.folders.target(entry.target_path))
         if found.facts is None and not found.problem:
-            for other in self.folders.elsewhere(entry.target_path):
-                candidate = self._at(entry, other)
-                if candidate.facts is not None and not candidate.has_wrong_size:
-                    return candidate
+            return next(self._elsewhere(entry), found)
         return found
+
+    def _elsewhere(self, entry: ModelEntry) -> Iterator[Found]:
+        """Files in other folders that may be it, as far as that is known without reading them."""
+        for path in self.folders.elsewhere(entry.target_path):
+            one = self._at(entry, path)
+            is_known_to_be_another = None not in (one.checksum, entry.checksum) and not one.has_right_sum
+            if one.facts is not None and not one.has_wrong_size and not is_known_to_be_another:
+                yield one
 
     def _at(self, entry: ModelEntry, path: Path) -> Found:
         try:
@@ -92,7 +96,15 @@ class Look:
         for number, one in enumerate(found):
             own = self.folders.target(one.entry.target_path)
             if one.path != own and one.entry.checksum is not None and not one.is_right:
-                found[number] = Found(one.entry, own)
+                found[number] = self._right_one_elsewhere(one) or Found(one.entry, own)
+
+    def _right_one_elsewhere(self, wrong: Found) -> Found | None:
+        for one in self._elsewhere(wrong.entry):
+            if one.path != wrong.path:
+                self.sum_all([one])
+            if one.is_right:
+                return one
+        return None
 
     def sum_all(self, found: Iterable[Found]) -> None:
         """Sums of what is not remembered, the largest first, on all threads."""

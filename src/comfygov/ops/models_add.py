@@ -58,7 +58,6 @@ def add(place: Place, request: AddRequest) -> AddResult:
             _refuse_existing(place, entry)
             fs.remove_leftovers(place.folders.target(entry.target_path).parent)
             got = _fetch(place, fetcher, entry)
-            _write_down(place, entry, got)
         done.append((entry, got))
 
     try:
@@ -77,7 +76,7 @@ def _entry(place: Place, request: AddRequest, source: Source, fetcher: Fetcher) 
     raw = spec.RawEntry(
         name=name, source=text, target_path=f"{request.folder.rstrip('/')}/{name}", checksum=request.checksum
     )
-    (entry,) = spec.entries(Path(request.source[:60]), [raw], place.folders.models_dir, place.home)
+    entry = spec.entry("gov models add", raw, Path.cwd(), place.folders.models_dir, place.home)
     if not name.lower().endswith(MODEL_ENDINGS):
         raise GovError(Code.BAD_SOURCE, f"`{name}` has no ending that ComfyUI takes for a model", "give it one: --name")
     if place.is_strict and entry.is_pickled:
@@ -90,14 +89,20 @@ def _entry(place: Place, request: AddRequest, source: Source, fetcher: Fetcher) 
 
 
 def _refuse_existing(place: Place, entry: ModelEntry) -> None:
-    if place.spec_path.exists():
-        key = spec.folded(entry.target_path)
-        if any(spec.folded(known.target_path) == key for known in place.entries()):
-            message = f"{place.spec_path} has an entry for {entry.target_path} already"
-            raise GovError(Code.ALREADY_EXISTS, message, "gov models verify, or give another --name")
+    _refuse_known(place, entry)
     if place.folders.target(entry.target_path).exists():
         message = f"{place.folders.target(entry.target_path)} is there already"
         raise GovError(Code.ALREADY_EXISTS, message, "gov models scan takes it into the spec; or give another --name")
+
+
+def _refuse_known(place: Place, entry: ModelEntry) -> None:
+    """The spec takes no second entry for a file, nor a file inside of one: nobody could read it any more."""
+    key = spec.folded(entry.target_path)
+    for known in place.entries() if place.spec_path.exists() else ():
+        other = spec.folded(known.target_path)
+        if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/"):
+            message = f"{place.spec_path} has an entry for {known.target_path} already"
+            raise GovError(Code.ALREADY_EXISTS, message, "gov models verify, or give another --name")
 
 
 def _offered_name(source: Source, fetcher: Fetcher) -> str:
@@ -124,13 +129,16 @@ def _fetch(place: Place, fetcher: Fetcher, entry: ModelEntry) -> Fetched:
     from comfygov.models.fetch import NotFetched
 
     try:
-        return fetcher.fetch(entry, place.folders.target(entry.target_path))
+        # The spec first: killed between the two, `gov models verify` knows what belongs there and has it.
+        return fetcher.fetch(
+            entry, place.folders.target(entry.target_path), stored=lambda got: _write_down(place, entry, got)
+        )
     except NotFetched as failure:
         code = Code.NETWORK if failure.network else Code.BAD_SOURCE
         hint = (
             "run it again: what has arrived is kept"
             if failure.network
-            else "check the address, and whether it wants a login"
+            else "check the path or address, and whether it wants a login"
         )
         raise GovError(code, f"{entry.name} was not fetched", hint, failure.skipped) from failure
 
@@ -144,4 +152,5 @@ def _write_down(place: Place, entry: ModelEntry, got: Fetched) -> None:
         "size": got.size,
     }
     with place.spec_held():
+        _refuse_known(place, entry)
         spec_writing.append(place.spec_path, [written])
