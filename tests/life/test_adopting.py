@@ -189,6 +189,7 @@ def test_an_adopted_pack_lives_on(install: Install) -> None:
     home.gov("verify", "--deep").ok()
 
 
+@pytest.mark.slow
 def test_a_version_of_an_adopted_install_is_cloned_and_proven(install: Install) -> None:
     home = install.governed
     of_every_form(install)
