@@ -57,6 +57,7 @@ RESULTS: dict[str, tuple[str, ...]] = {
     "image context": ("ops.image_context.ContextMade",),
     "image build": ("ops.image_build.Built",),
     "image verify": ("ops.image_build.Verified",),
+    "image deploy-files": ("ops.image_deploy.DeployFiles",),
     "image start": ("ops.image_inside.ImageChecked",),
     "image health": ("ops.handler_status.Health",),
     "snapshot list": ("ops.history.SnapshotList",),

@@ -191,3 +191,14 @@ def test_models_come_along_when_they_are_asked_for(made: Governed, tmp_path: Pat
     assert "my kind: my kind" in (tmp_path / "c" / "config" / "extra_model_paths.yaml").read_text()
     made.gov("image", "context", "--version", "with-model", "-o", str(tmp_path / "d")).ok()
     assert not (tmp_path / "d" / "models").exists()
+
+
+def test_files_for_runpod_and_kubernetes(made: Governed, tmp_path: Path) -> None:
+    words = ("image", "deploy-files", "--version", "one", "--image", "r.example/comfy:1", "--target")
+    for target in ("runpod", "kubernetes"):
+        found = made.json(*words, target, "-o", str(tmp_path / target))
+        assert sorted(found["files"]) == sorted(path.name for path in (tmp_path / target).iterdir())
+    assert "r.example/comfy:1" in (tmp_path / "kubernetes" / "deployment.yaml").read_text()
+    assert "nvidia.com/gpu" not in (tmp_path / "kubernetes" / "deployment.yaml").read_text()
+    made.gov(*words, "runpod", "-o", str(tmp_path / "runpod")).failed(1, "is there and is not empty")
+    made.gov(*words, "kubernetes", "-o", str(tmp_path / "x"), "--namespace", "A b").failed(2, "is no namespace")

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "Model files: verify, add, list, scan, needed, gc."),
     "version": ("version", "Versions: create, list, show, diff, clone, verify, bundle, remove."),
     "handler": ("handler", "A version that answers jobs: run one, serve them, check, health."),
-    "image": ("image", "Container images: context, build, verify."),
+    "image": ("image", "Container images: context, build, verify, deploy-files."),
     "snapshot": ("snapshot", "Snapshots: list, inspect, diff, create."),
     "rollback": ("snapshot", "Make production what a snapshot says, in under a second."),
     "bisect": ("bisect", "Find the change that broke something, on copies of past states."),

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from comfygov.cli.entry import Options, command_line, common, progress, show
+from comfygov.cli.image_deploy import deploy_files
 from comfygov.cli.image_inside import health, start
 from comfygov.cli.image_options import ENGINES, contents, request_of, which_version
 from comfygov.cli.models_options import judged
@@ -80,3 +81,4 @@ def verify(options: Options, name_of_image: str, lock: str | None, name: str | N
 
 image.add_command(start)
 image.add_command(health)
+image.add_command(deploy_files)
