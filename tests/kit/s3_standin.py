@@ -1,9 +1,9 @@
 """A stand-in for S3 that checks signatures: version 4, in headers and in addresses (presigned), written from Amazon's
 documents ("Authenticating Requests (AWS Signature Version 4)") and not from comfygov's signing code.
 
-It knows PUT, GET (with ranges), HEAD and DELETE of objects, `If-None-Match: *`, multipart uploads, and the making and
-listing (list-type 2, without pages) of buckets. It does not know chunked signatures (`STREAMING-…`). Real servers are
-stricter; the long run asks SeaweedFS too (tests/kit/emulators.py).
+It knows PUT, GET (with ranges), HEAD and DELETE of objects, `If-None-Match: *`, multipart uploads, and the making of
+buckets. It lists nothing and does not know chunked signatures (`STREAMING-…`). Real servers are stricter; the long run
+asks SeaweedFS too (tests/kit/emulators.py).
 """
 
 from __future__ import annotations
@@ -193,14 +193,7 @@ def _of_bucket(server: S3StandIn, asked: Asked, bucket: str) -> Reply:
         return 200, {}, b""
     if bucket not in server.buckets:
         raise Refused(404, "NoSuchBucket")
-    prefix = asked.field("prefix") or ""
-    found = sorted((key, one) for key, one in server.buckets[bucket].items() if key.startswith(prefix))
-    rows = "".join(
-        f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-        f"<ETag>{escape(one.etag)}</ETag><Size>{len(one.data)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-        for key, one in found
-    )
-    return 200, {}, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode()
+    raise Refused(501, "NotImplemented")
 
 
 def _of_upload(server: S3StandIn, asked: Asked, bucket: str, key: str) -> Reply:

@@ -100,6 +100,8 @@ def test_s3_by_the_variables_of_runpods_worker(stage: Stage, s3: S3StandIn) -> N
     image = image_of(result, s3.buckets["results"][key].data, "s3_url")
     assert image["uri"] == f"s3://results/{key}"
     assert "X-Amz-Expires=604800" in image["data"], "a week, as that worker's"
+    assert urllib3.request("GET", image["data"]).data == s3.buckets["results"][key].data
+    assert urllib3.request("GET", image["data"].replace("=604800", "=604801")).status == 403
     assert key.endswith("/out_00001_.png"), "the name of the file is kept"
 
 
