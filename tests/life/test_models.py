@@ -391,6 +391,8 @@ def test_needed_and_list(models: Models, server: ModelServer, bare: Governed) ->
     listed = bare.json("models", "list", *models.where)["models"]
     assert [one["status"] for one in listed] == ["present", "missing"]
     bare.gov("models", "needed", str(bare.root / "none.json"), *models.where).failed(2, "none.json")
+    path.write_text('{"nodes": ' + "[" * 100_000)
+    bare.gov("models", "needed", str(path), *models.where).failed(2, "not JSON")
 
 
 def test_a_home_has_a_models_folder_a_spec_and_other_folders(governed: Governed, server: ModelServer) -> None:

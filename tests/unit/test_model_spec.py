@@ -119,7 +119,13 @@ def test_entries_that_are_refused(tmp_path: Path, entry: dict[str, Any], refused
 
 
 @pytest.mark.parametrize(
-    "text", ["models: 3", "- a", "3", "{", "models: [", "models: !!python/object:os.system x", "a: b"]
+    "text",
+    [
+        *("models: 3", "- a", "3", "{", "models: [", "models: !!python/object:os.system x", "a: b"),
+        *("models: []\nmodels: []", "models:\n- target_path: a.pt\n  source: x\n  source: y", "models: []\n[a]: b"),
+        *('{"models": ' + "[" * 100_000, "models: " + "[" * 100_000 + "]" * 100_000),
+    ],
+    ids=range(12),
 )
 def test_texts_that_are_no_spec(tmp_path: Path, text: str, refused: Refused) -> None:
     with refused(Code.BAD_CONFIG):

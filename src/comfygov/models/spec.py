@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
             raise GovError(Code.BAD_CONFIG, f"{path} is larger than {MAX_SPEC_BYTES} bytes", "is it a model spec?")
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        hint = "write one, or `gov models scan` makes one of the files that are there"
+        hint = "check the path; `gov models scan` makes a spec of the files that are there"
         raise GovError(Code.NOT_FOUND, f"there is no model spec {path}", hint) from error
     except OSError as error:
         raise GovError(Code.BAD_CONFIG, f"{path} cannot be read: {error.strerror}", "name a file") from error
@@ -75,17 +75,36 @@ def parse_document(path: Path, text: str) -> Any:  # noqa: ANN401 (whatever the 
     if text.lstrip().startswith("{"):
         try:
             return msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             if path.suffix == ".json":
                 raise GovError(Code.BAD_CONFIG, f"{path} is not valid JSON: {error}", "correct that place") from error
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, loader)  # noqa: S506 (both are safe loaders)
+        return yaml.load(text, _loader())  # noqa: S506 (it is a safe one)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         words = " ".join(str(error).split())
         raise GovError(Code.BAD_CONFIG, f"{path} is not valid YAML: {words}", "correct that line") from error
+
+
+def _loader() -> Any:  # noqa: ANN401 (PyYAML, which not every command needs)
+    """A safe loader that refuses two values for one key: it would forget the first, and so would what we write."""
+    import yaml
+
+    safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(safe):  # type: ignore[misc] # (of two classes that do the same)
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 (as there)
+            names: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(problem=f"`{key.value}` is there twice", problem_mark=key.start_mark)
+                names.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def entries(path: Path, raw: Sequence[RawEntry], models_dir: Path, home: Path | None) -> tuple[ModelEntry, ...]:

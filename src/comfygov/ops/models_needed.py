@@ -42,7 +42,7 @@ def _document(path: Path) -> object:
         found: object = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError as error:
         raise GovError(Code.NOT_FOUND, f"there is no workflow {path}", "check the path") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         hint = "save it with Workflow > Save, or Export (API)"
         raise GovError(Code.BAD_SOURCE, f"{path} is not JSON: {error}", hint) from error
     return found
