@@ -78,6 +78,9 @@ def test_same_lock_same_bytes_also_from_elsewhere(made: Governed, context: Path)
     again = made.json("image", "context", "--lock", str(lock), "-o", str(made.root / "again"))
     assert files(made.root / "again") == files(context)
     assert not again["is_pinned"]
+    (made.root / "odd # 100%").mkdir()
+    made.gov("image", "context", "--version", "one", "-o", "../ä", cwd=made.root / "odd # 100%").ok()
+    assert files(made.root / "ä") == files(context)
     times = {path.stat().st_mtime for path in context.rglob("*")}
     assert times == {315532800}
     dockerfile = (context / "Dockerfile").read_text()
@@ -134,6 +137,17 @@ def test_torch_has_a_layer_that_a_new_pack_leaves_alone(made: Governed, context:
 def test_a_folder_that_is_not_empty_is_left_alone(made: Governed, context: Path) -> None:
     made.gov("image", "context", "--version", "one", "-o", str(context)).failed(1, "is there and is not empty")
     assert (context / "Dockerfile").is_file()
+
+
+def test_a_killed_command_leaves_nothing_that_the_next_does_not_take_away(made: Governed, tmp_path: Path) -> None:
+    killed = made.start("image", "context", "--version", "one", "-o", str(tmp_path / "c"))
+    while not (left := [path.name for path in tmp_path.iterdir()]):
+        assert killed.poll() is None
+    killed.kill()
+    killed.communicate()
+    assert all(name.startswith(".c.") for name in left)
+    made.gov("image", "context", "--version", "one", "-o", str(tmp_path / "c")).ok()
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_without_an_engine_the_error_names_the_three_and_the_context(made: Governed, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +80,10 @@ def build(request: BuildRequest, command: str, progress: Progress) -> Built:
     _refuse_odd_secrets(request.secrets)
     engine = engines.choose(request.engine, _context_command(request))
     stages = Stages(progress)
-    work = cache_root() / "images" / f"context-{os.getpid()}"
-    fs.remove_tree(work)
+    work = fs.beside(cache_root() / "images" / "context", "build")
+    with fs.explained(work):
+        image_context.sweep(work.with_name("context"))
+        fs.remove_tree(work)
     try:
         return _build(request, engine, tag, work, stages, command, progress)
     finally:
@@ -101,7 +102,7 @@ def _build(
             uv=engine.pinned(request.context.uv),
         )
     made = image_context.make(asked, command, progress)
-    log = None if request.verbose else cache_root() / "images" / "build.log"
+    log = None if request.verbose else cache_root() / "images" / f"build-{made.version}.log"
     if log is not None:
         log.unlink(missing_ok=True)
     with stages.stage(f"build with {engine.name}"):

@@ -16,7 +16,7 @@ from comfygov.delivery.image import dockerfile, packages, readme, sbom, sums
 from comfygov.errors import Code, GovError
 from comfygov.model.image import IMAGE_SCHEMA, VOLUMES, ImageRecord
 from comfygov.ops import image_code, image_handler, image_runtime, version_find, version_wheels
-from comfygov.ports import fs
+from comfygov.ports import fs, identity
 from comfygov.ports.git import Git
 from comfygov.ports.progress import Stages
 from comfygov.ports.uv import Uv
@@ -86,6 +86,7 @@ def make(request: ContextRequest, command: str, progress: Progress) -> ContextMa
     work = _Work(request, found, staging, scratch, command, progress, Stages(progress))
     try:
         with fs.explained(target):
+            sweep(target)
             for folder in (staging, scratch):
                 fs.remove_tree(folder)
                 folder.mkdir(parents=True)
@@ -99,6 +100,14 @@ def make(request: ContextRequest, command: str, progress: Progress) -> ContextMa
         if found.is_bundled:
             fs.remove_tree(found.path.parent)
     return made
+
+
+def sweep(target: Path) -> None:
+    """Take away what commands that wrote to this target and were killed have left beside it."""
+    for path in target.parent.iterdir() if target.parent.is_dir() else ():
+        pid = fs.leftover_of(path.name)
+        if pid is not None and f".{target.name}." in path.name and identity.started_at(pid) is None:
+            fs.remove_tree(path)
 
 
 def refuse_filled(target: Path) -> None:
@@ -173,7 +182,7 @@ def _packages(work: _Work) -> dict[str, Any]:
     for name, text in zip(("pyproject.toml", "uv.lock"), texts, strict=True):
         (project / name).write_text(text, encoding="utf-8")
     exported = Uv().export(project, image_runtime.torch_extras(lock, request.torch_backend))
-    document = packages.portable(exported, wheels.as_uri())
+    document = packages.portable(exported)
     family = packages.torch_family(lock.python.uv_lock)
     for name, part in (("torch", packages.only(document, family)), ("all", document)):
         if part["packages"] or name == "all":

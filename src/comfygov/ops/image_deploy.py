@@ -13,7 +13,7 @@ from comfygov.delivery.image import deploy, packages
 from comfygov.delivery.image import engine as engines
 from comfygov.errors import Code, GovError
 from comfygov.ops import image_runtime, version_find
-from comfygov.ops.image_context import refuse_filled
+from comfygov.ops.image_context import refuse_filled, sweep
 from comfygov.ports import fs
 from comfygov.ports.uv import Uv
 
@@ -60,6 +60,7 @@ def write(request: DeployRequest) -> DeployFiles:
     files = _texts(request.target, wish)
     staging = fs.beside(target, "deploy")
     with fs.explained(target):
+        sweep(target)
         try:
             fs.remove_tree(staging)
             staging.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from comfygov.model.image import TorchBuild
 from comfygov.ports import toml
@@ -15,15 +16,15 @@ TORCH = ("torch", "torchvision", "torchaudio")
 _CUDA_RUNTIMES = ("cuda-toolkit", "nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12")
 
 
-def portable(pylock: str, folder: str) -> dict[str, Any]:
-    """A `pylock.toml` that uv exported, with wheels of `folder` (a `file:` address) named by `wheels/FILE`."""
+def portable(pylock: str) -> dict[str, Any]:
+    """A `pylock.toml` that uv exported, in which a wheel of this machine (`file:`) is named by `wheels/FILE`."""
     document: dict[str, Any] = toml.loads(pylock)
     for package in document.get("packages", []):
         for file in _files(package):
             url = str(file.get("url", ""))
-            if url.startswith(f"{folder}/"):
+            if url.startswith("file:"):
                 del file["url"]
-                file["path"] = f"wheels/{url.removeprefix(f'{folder}/')}"
+                file["path"] = f"wheels/{unquote(url.rpartition('/')[2])}"
                 package.pop("index", None)
     return document
 
