@@ -30,6 +30,10 @@ _DURING = "the workflow was running in ComfyUI"
 Entry = dict[str, Any]
 
 
+class NotTaken(JobFailed):
+    """ComfyUI ended before it took the workflow: the next one may."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A workflow as it is handed over, under an id of ours: a lost answer is found again by it."""
@@ -65,7 +69,7 @@ def run(
 def _submit(comfy: Comfy, prompt: Prompt, deadline: Deadline, knowledge: Knowledge) -> None:
     """Hand it over exactly once: before another try it is looked for."""
     for attempt in range(1, _POST_TRIES + 1):
-        comfy.refuse_dead()
+        _refuse_dead(comfy)
         try:
             status, answer = comfy.api.post("/prompt", prompt.body(comfy.client_id))
         except GovError as error:
@@ -81,6 +85,14 @@ def _submit(comfy: Comfy, prompt: Prompt, deadline: Deadline, knowledge: Knowled
             take_back(comfy, prompt.id)
             raise
         return
+
+
+def _refuse_dead(comfy: Comfy) -> None:
+    try:
+        comfy.refuse_dead()
+    except JobFailed as failure:
+        error = failure.error
+        raise NotTaken(error.code, error.message, error.hint, details=error.details, retryable=True) from failure
 
 
 def _is_known(comfy: Comfy, prompt_id: str) -> bool:

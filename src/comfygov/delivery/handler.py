@@ -160,10 +160,17 @@ class Handler:
             work.seconds["waiting"] = time.monotonic() - started
             with work.timed("execution"):
                 try:
-                    return self._executed(comfy, work, graph, placed)
+                    return self._taken(comfy, work, graph, placed)
                 finally:
                     if work.job.refresh_worker:
                         self.supervisor.end(comfy, "the job asked for a fresh one")
+
+    def _taken(self, comfy: Comfy, work: _Work, graph: workflow.Graph, placed: Placed) -> tuple[str, dict[str, Any]]:
+        """By this ComfyUI, or by the next one when it ends before it takes the workflow."""
+        try:
+            return self._executed(comfy, work, graph, placed)
+        except execution.NotTaken:
+            return self._executed(self.supervisor.ready(work.deadline), work, graph, placed)
 
     def _executed(
         self, comfy: Comfy, work: _Work, graph: workflow.Graph, placed: Placed, *, again: bool = False
