@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +17,7 @@ from tests.kit.handlers import Stage, inverted, living, picture, sleep
 from tests.standin.conftest import decode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kit.governed import Governed
@@ -120,3 +125,44 @@ def test_a_version_is_made_once_and_does_jobs(governed: Governed) -> None:
     assert [pack["name"] for pack in checked["packs"] if pack["loaded"]] == ["websocket_image_save.py", "mark-pack"]
     lock.write_text(lock.read_text().replace("mark-pack", "other-pack"))
     governed.gov("handler", "run", "--lock", str(lock), *job).failed(2, "it was edited or damaged")
+
+
+def test_inputs_and_the_workflow_come_from_addresses_that_are_allowed(stage: Stage) -> None:
+    picture_bytes = base64.b64decode(stage.handle(picture(0x102030))["images"][0]["data"])
+    (stage.root / "site").mkdir()
+    (stage.root / "site" / "photo.png").write_bytes(picture_bytes)
+    (stage.root / "site" / "w.json").write_text(json.dumps(inverted("photo.png")))
+    with files_served(stage.root / "site") as base:
+        job = ("handler", "run", "--runtime", str(stage.runtime), "--input", f"{base}/photo.png?signature=secret")
+        graph = stage.workflow(inverted("photo.png"))
+        ran = stage.gov(*job, "--workflow", graph)
+        ran.failed(1, "which is no public address", "--allow-private-urls")
+        assert "signature" not in ran.stderr
+        ran = stage.gov(*job, "--workflow", graph, "--allow-private-urls").ok()
+        made = decode(base64.b64decode(json.loads(ran.stdout)["images"][0]["data"]))
+        assert made.rows[0][:3] == bytes((0xEF, 0xDF, 0xCF))
+        with stage.serving("--allow-private-urls") as running:
+            where = {"workflow_url": f"{base}/w.json", "input_images": {"photo.png": f"{base}/photo.png"}}
+            _, answer = running.ask("POST", "/runsync", {"input": where})
+            assert answer["status"] == "COMPLETED", answer
+            _, answer = running.ask("POST", "/runsync", {"input": {"workflow_url": f"{base}/photo.png"}})
+            assert answer["output"]["code"] == "bad_workflow", answer
+            _, answer = running.ask("POST", "/runsync", {"input": {**where, "input_images": {"a": f"{base}/none"}}})
+            assert "answered with status 404" in answer["error"]
+
+
+@contextmanager
+def files_served(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)

@@ -28,6 +28,8 @@ _FIELD = re.compile(r"\{([a-z_]*)\}")
 _FIELDS = frozenset({"job_id", "node_id", "filename", "stem", "ext", "subfolder", "kind", "date"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@ -]+")
 _MAX_KEY_BYTES = 900
+_ABOUT_BYTES = 600
+"""What stands around the data of an artifact."""
 Found = FileOutput | ValueOutput
 
 
@@ -59,7 +61,7 @@ class Delivery:
 
     def _inline(self, found: Sequence[Found]) -> tuple[Artifact, ...]:
         limit = self.storage.inline_limit_bytes
-        size = sum(_inline_size(one) for one in found)
+        size = sum(_inline_size(one) + _ABOUT_BYTES for one in found)
         if limit is not None and size > limit:
             bucket = sinks.configured(self.storage)
             if bucket is None or self.job.output == "base64":
