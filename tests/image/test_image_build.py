@@ -35,7 +35,10 @@ TOKEN = "planted-token-b1c9e6"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    made = engines.make(tmp_path_factory.mktemp("engines") / "store")
+    try:
+        made = engines.make(tmp_path_factory.mktemp("engines") / "store")
+    except engines.CannotError as error:  # nothing of ours is at work yet
+        pytest.skip(f"this machine makes no base image: {error}")
     yield made
     made.close()
 

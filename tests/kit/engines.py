@@ -34,6 +34,10 @@ def missing() -> str:
     return ""
 
 
+class CannotError(Exception):
+    """This machine lets nobody make images: no mirror answers, or mounts are refused."""
+
+
 @dataclass(frozen=True)
 class Engines:
     """Where images lie; `env` is what podman and buildah find it by."""
@@ -81,7 +85,9 @@ def make(root: Path) -> Engines:
     shutil.copy(CERTIFICATES, base / "ca.crt")
     trust = f"COPY ca.crt {CERTIFICATES}\nENV SSL_CERT_FILE={CERTIFICATES}\n"
     (base / "Dockerfile").write_text(f"FROM scratch\nADD base.tar /\n{trust}")
-    engines.ok("buildah", "build", "--quiet", "--timestamp", "0", "--tag", BASE, str(base))
+    done = engines.run("buildah", "build", "--quiet", "--timestamp", "0", "--tag", BASE, str(base))
+    if done.returncode != 0:
+        raise CannotError(done.stderr[-2000:])
     uv = root / "uv"
     uv.mkdir()
     _link(Path(sys.executable).with_name("uv"), uv / "uv")
@@ -110,7 +116,7 @@ def base_tar() -> Path:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode != 0:
             staged.unlink(missing_ok=True)
-            raise RuntimeError(done.stderr[-2000:])
+            raise CannotError(done.stderr[-2000:])
         staged.rename(path)
     return path
 
