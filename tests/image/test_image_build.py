@@ -215,17 +215,20 @@ def test_comfyui_itself_is_a_page_and_an_orphan_is_collected(built: Any, store: 
 
 
 def test_a_pack_that_does_not_import_in_an_image_fails_the_build(made: Governed) -> None:
-    """It writes beside its code, which a trial lets it do and an image does not."""
+    """Beside its code a pack may write, as in a trial; what an image is not is an error before anybody runs it."""
     writes = "from pathlib import Path\nPath(__file__).with_name('state.json').write_text('{}')\n"
-    pack = make_pack(made.root / "packs" / "writer")
-    (pack / "__init__.py").write_text(writes + (pack / "__init__.py").read_text())
-    commit_all(pack)
-    made.gov("node", "add", str(pack)).ok()
-    made.gov("tx", "promote", made.json("tx", "run", "writer")["transaction"]["txid"]).ok()
-    (made.home / "ComfyUI" / "custom_nodes" / "writer" / "state.json").unlink(missing_ok=True)
-    made.gov("version", "create", "writer").ok()
-    words = ("image", "build", "--version", "writer", "--base", BASE, "--uv-image", UV, "--no-extras")
-    made.gov(*words, "--engine", "buildah", timeout=300).failed(1, "writer", "ermission denied")
+    refuses = "assert not Path('/opt/comfy').exists(), 'not in an image'\n"
+    for name, start in (("writer", writes), ("refuser", writes + refuses)):
+        pack = make_pack(made.root / "packs" / name)
+        (pack / "__init__.py").write_text(start + (pack / "__init__.py").read_text())
+        commit_all(pack)
+        made.gov("node", "add", str(pack)).ok()
+        made.gov("tx", "promote", made.json("tx", "run", name)["transaction"]["txid"]).ok()
+        (made.home / "ComfyUI" / "custom_nodes" / name / "state.json").unlink(missing_ok=True)
+        made.gov("version", "create", name).ok()
+    build(made, "--version", "writer", "--engine", "buildah", "--tag", "localhost/comfygov-test:writer")
+    words = ("image", "build", "--version", "refuser", "--base", BASE, "--uv-image", UV, "--no-extras")
+    made.gov(*words, "--engine", "buildah", timeout=300).failed(1, "refuser", "not in an image")
 
 
 def test_what_is_no_image_of_ours_is_said_to_be_none(built: Any, made: Governed) -> None:

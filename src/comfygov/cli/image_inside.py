@@ -12,7 +12,7 @@ from comfygov.errors import Code, GovError
 
 
 @click.command(hidden=True, context_settings={"ignore_unknown_options": True})
-@click.argument("mode", required=False, type=click.Choice(["runpod", "http", "job", "page", "check"]))
+@click.argument("mode", required=False, type=click.Choice(["runpod", "http", "job", "page", "check", "smoke"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @common
 def start(options: Options, mode: Any, arguments: tuple[str, ...]) -> int:  # noqa: ANN401

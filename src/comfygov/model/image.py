@@ -19,7 +19,7 @@ USER_ID = 10001
 VOLUMES = ("/runpod-volume/models", "/models")
 """Where models are looked for: RunPod's network volume, and a volume of your own (or what is baked in)."""
 
-Mode = Literal["runpod", "http", "job", "page", "check"]
+Mode = Literal["runpod", "http", "job", "page", "check", "smoke"]
 Target = Literal["runpod", "kubernetes"]
 
 

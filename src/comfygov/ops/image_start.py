@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
 
 from comfygov.delivery import work as places
 from comfygov.delivery.image import fit, init
@@ -14,7 +18,7 @@ from comfygov.model.image import HANDLER, ROOT, WORK
 from comfygov.ops import handler_runtime, handler_status
 from comfygov.ops.handler_status import Health
 from comfygov.ops.image_inside import read_record
-from comfygov.ports import process
+from comfygov.ports import fs, process
 from comfygov.ports.comfy_api import ComfyApi
 from comfygov.trial import command
 
@@ -32,12 +36,28 @@ _PROBE_SECONDS = 10.0
 
 def start(mode: Mode | None, arguments: tuple[str, ...]) -> NoReturn:
     """Become what the container shall do. Raises `torch_misfit` before anything is started."""
-    _refuse_misfit(read_record(Path(ROOT)), arguments)
     chosen = mode or ("runpod" if os.environ.get("RUNPOD_WEBHOOK_GET_JOB") else "http")
+    if chosen != "smoke":
+        _refuse_misfit(read_record(Path(ROOT)), arguments)
+    runtime = _placed()
     if chosen == "page":
-        argv, environment = _page()
+        argv, environment = _page(runtime)
         init.replace([*argv, *arguments], environment, signal.SIGINT)  # by which ComfyUI ends without an error
-    init.replace([*_program(chosen), *arguments], dict(os.environ))
+    init.replace([*_program(chosen, runtime), *arguments], dict(os.environ))
+
+
+def _placed() -> Path:
+    """A copy of the code in the work folder, and the runtime file that names it: many packs write beside their code,
+    and the image's own is not theirs to write. Copies of earlier starts in the same container are taken away."""
+    work = Path(WORK)
+    with fs.explained(work):
+        for old in work.glob("code-*") if os.getpid() == 1 else ():
+            fs.remove_tree(old)
+        place = Path(tempfile.mkdtemp(prefix="code-", dir=work))
+        shutil.copytree(f"{ROOT}/ComfyUI", place / "ComfyUI", symlinks=True)
+        found = msgspec.structs.replace(handler_runtime.read(Path(_RUNTIME)), comfyui=str(place / "ComfyUI"))
+        (place / "runtime.json").write_bytes(msgspec.json.encode(found))
+    return place / "runtime.json"
 
 
 def _uses_processor(arguments: tuple[str, ...] = ()) -> bool:
@@ -54,16 +74,18 @@ def _refuse_misfit(found: ImageRecord, arguments: tuple[str, ...]) -> None:
         )
 
 
-def _program(mode: Mode) -> list[str]:
-    runtime = ["--runtime", _RUNTIME, "--work-dir", WORK]
+def _program(mode: Mode, file: Path) -> list[str]:
+    runtime = ["--runtime", str(file), "--work-dir", WORK]
+    if mode == "smoke":
+        return [_GOV, "handler", "check", "--cpu", *runtime]
     if mode == "job":
         return [_GOV, "handler", "run", *runtime, "--workflow"]
     return [_GOV, "handler", "serve", *runtime, *(["--http", f"0.0.0.0:{HTTP_PORT}"] if mode == "http" else [])]
 
 
-def _page() -> tuple[list[str], dict[str, str]]:
+def _page(file: Path) -> tuple[list[str], dict[str, str]]:
     """ComfyUI itself, as people see it; what it writes goes to the work folder."""
-    runtime, work = handler_runtime.read(Path(_RUNTIME)), places.make(WORK)
+    runtime, work = handler_runtime.read(file), places.make(WORK)
     processor = ("--cpu",) if _uses_processor() and "--cpu" not in runtime.extra_args else ()
     argv = command.arguments(
         runtime.python,

@@ -180,7 +180,7 @@ def _end(record: ImageRecord) -> Iterator[str]:
     yield f"USER {USER_ID}:0"
     yield f"WORKDIR {WORK}"
     yield "# ComfyUI starts once, on the processor: a pack that does not import fails the build."
-    yield f"RUN --mount=type=tmpfs,target={WORK} {HANDLER}/env/bin/gov handler check --cpu"
+    yield f"RUN --mount=type=tmpfs,target={WORK} {HANDLER}/env/bin/gov image start smoke"
     yield "EXPOSE 8000 8188"
     yield "STOPSIGNAL SIGTERM"
     yield (
