@@ -90,7 +90,13 @@ def _ask(options: Options, txid: str) -> tuple[str, ...]:
 
 
 def _next_line() -> str:
-    if sys.stdin and sys.stdin.isatty():
-        said: str = click.prompt("package==version (empty line ends)", default="", show_default=False, err=True)
-        return said.strip()
-    return sys.stdin.readline().strip() if sys.stdin else ""
+    """Empty at the end of what is written too (Ctrl-D), which `click.prompt` would take for Ctrl-C."""
+    if sys.stdin is None:
+        return ""
+    asked = sys.stdin.isatty()
+    if asked:
+        output.say("package==version (empty line ends): ", end="")
+    line = sys.stdin.readline()
+    if asked and not line:
+        output.say("")
+    return line.strip()
