@@ -28,7 +28,7 @@ def main() -> None:
     pack = wanted(gov("node", "add", sys.argv[1]))["plugin"]["id"]
     trial = wanted(gov("tx", "run", pack))
     if trial["blockers"]:
-        sys.exit("\n".join(trial["blockers"]))  # a person decides: core packages move, or a check failed
+        sys.exit("\n".join(trial["blockers"]))  # a person decides: core packages change, or a check failed
     done = wanted(gov("tx", "promote", trial["transaction"]["txid"]))
     print(f"{pack} is in production, snapshot {done['snapshot']['id']}")
 

@@ -180,7 +180,7 @@ def test_a_core_package_moves_only_with_an_approval_of_exactly_that(governed: Go
     tx = tried(governed, "pack")
     assert tx["core_impact"]["changed"] == [{"name": "numpy", "before": "1.0", "after": "2.0"}]
     before = governed.world()
-    said = governed.gov("tx", "promote", tx["txid"]).failed(1, "moves core packages", "--approve-core --reason")
+    said = governed.gov("tx", "promote", tx["txid"]).failed(1, "changes core packages", "--approve-core --reason")
     assert "~ numpy 1.0 -> 2.0" in said.stderr
     governed.gov("tx", "promote", tx["txid"], "--approve-core").failed(1, "needs your approval")
     assert governed.world() == before

@@ -82,7 +82,7 @@ def inspect(options: Options, txid: str) -> None:
 
 @tx.command()
 @click.argument("txid", shell_complete=offer("transactions"))
-@click.option("--approve-core", is_flag=True, help="Approve the core packages that are shown as moving.")
+@click.option("--approve-core", is_flag=True, help="Approve the changes of core packages that are shown.")
 @reason_option
 @click.option("--allow-failed-run", is_flag=True, help="Promote although the trial failed.")
 @click.option("--restart", is_flag=True, help="Stop a running ComfyUI for the change and start it again.")

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from comfygov.envs import record
-from comfygov.errors import GovError
+from comfygov.errors import Code, GovError
 from comfygov.ops import explaining, locking
 from comfygov.resolve import conflict, lockfile, requirements
 from comfygov.resolve.conflict import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from comfygov.model.state import Declaration
     from comfygov.model.tx import ConflictReport, ConflictSide
     from comfygov.ops.change import Change
     from comfygov.ops.context import Context
+    from comfygov.ops.settling import Settled
     from comfygov.truth.snapshots import State
 
 # Packages that production does not have at this version are asked about one by one.
@@ -39,47 +40,69 @@ class Judge:
     environment: Path
     python: str
 
-    def lines_against(self, pin: str) -> Iterator[str]:
+    def all_against(self, pin: str, uv_lock: str) -> Iterator[str]:
+        """Who cannot live with `pin`, each once; `uv_lock` is what comes out with it forced."""
+        yield from dict.fromkeys((*self._lines_against(pin), *self._packages_against(pin, uv_lock)))
+
+    def _lines_against(self, pin: str) -> Iterator[str]:
         """Sides of the conflict that have no solution alone with the pin, and every other line about it."""
         for side in self.report.sides:
-            if self._exclude_each_other(side.line, pin):
+            if self._is_against(side.line, pin):
                 pulled = "" if requirements.package_of(side.line) == self.package else f", which {self._needs_another}"
                 yield f"{side.who}: {side.line}{pulled}"
         for line in conflict.lines_of(self.resolver.declared):
-            if requirements.refuses(line.text, pin):
+            if requirements.refuses(line.text, pin) and requirements.applies(line.text, self.python):
                 yield f"{explaining.called(self.resolver.base, self.change, line.group)}: {line.text}"
 
-    def packages_against(self, pin: str, uv_lock: str) -> Iterator[str]:
+    def _packages_against(self, pin: str, uv_lock: str) -> Iterator[str]:
         """Packages of a lock that say of themselves that they need another version, but for those of sides that
         go against it already."""
-        told = {
-            requirements.package_of(side.line) for side in self.report.sides if self._exclude_each_other(side.line, pin)
-        }
-        asked = 0
-        for name, version, needed in lockfile.read(uv_lock).depends:
-            if self.package not in needed or name in told:
-                continue
-            if self.installed.get(name) == version:
-                refuses = self._refused_by_installed(name, pin)
-            else:
-                asked += 1
-                refuses = asked <= _MAX_ASKED and self._exclude_each_other(f"{name}=={version}", pin)
-            if refuses:
+        told = {requirements.package_of(side.line) for side in self.report.sides if self._is_against(side.line, pin)}
+        locked = lockfile.read(uv_lock).depends
+        others = [(name, version) for name, version, needed in locked if self.package in needed and name not in told]
+        asked = [f"{name}=={version}" for name, version in others if self.installed.get(name) != version][:_MAX_ASKED]
+        against = self._those_against(asked, pin)
+        for name, version in others:
+            known = self.installed.get(name) == version
+            if self._refused_by_installed(name, pin) if known else f"{name}=={version}" in against:
                 yield f"{name} {version}, which {self._needs_another}"
 
     @property
     def _needs_another(self) -> str:
         return f"needs another {self.package}"
 
-    def _exclude_each_other(self, line: str, pin: str) -> bool:
+    def _is_against(self, line: str, pin: str) -> bool:
+        """A line about the package itself tells without the resolver."""
+        found = requirements.parse(line)
+        if found and not found.url and not found.extras and requirements.package_of(line) == self.package:
+            return requirements.refuses(line, pin) and requirements.applies(line, self.python)
+        return self._exclude_each_other([line], pin)
+
+    def _those_against(self, lines: Sequence[str], pin: str) -> list[str]:
+        """Those of `lines` that exclude the pin. Mostly none does, which one question tells."""
+        if not lines or not self._exclude_each_other(lines, pin):
+            return []
+        return [line for line in lines if len(lines) == 1 or self._exclude_each_other([line], pin)]
+
+    def _exclude_each_other(self, lines: Sequence[str], pin: str) -> bool:
         try:
-            return bool(self.resolver.refusal([Line("side", line), Line("pin", pin)]))
+            return bool(self.resolver.refusal([*(Line("side", line) for line in lines), Line("pin", pin)]))
         except (GovError, explaining.TooManyCallsError):
             return False  # not known to go against it
 
     def _refused_by_installed(self, name: str, pin: str) -> bool:
         lines = record.requires(self.environment, name)
         return any(requirements.refuses(line, pin) and requirements.applies(line, self.python) for line in lines)
+
+
+def refuse_in_vain(change: Change, settled: Settled) -> None:
+    """A forced version of a package that nothing needs would be recorded and do nothing."""
+    for entry in change.overrides:
+        name = requirements.package_of(entry.requirement)
+        if name not in settled.versions and name not in settled.declared.exclude:
+            message = f"nothing here needs {name}, so forcing {entry.requirement} would do nothing"
+            hint = f"leave it out (--unpin {name} if it was given before), or --pin {entry.requirement} to install it"
+            raise GovError(Code.USAGE, message, hint)
 
 
 def judge(context: Context, work: Path, base: State, change: Change, report: ConflictReport, package: str) -> Judge:

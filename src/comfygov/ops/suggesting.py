@@ -53,7 +53,6 @@ class _Idea:
     command: str
     change: Change
     cost: tuple[str, ...] = ()
-    violated: tuple[str, ...] = ()
     forced: str = ""
     loosened: frozenset[str] = frozenset()
 
@@ -101,7 +100,7 @@ def _try_all(
             *_updates_of_others(context, base, tx, report, change),
             *_older_releases(context, tx, report, change),
             *_loosened_settings(tx, report, change),
-            *_versions(tx, report, change, package, versions, judge),
+            *_versions(tx, report, change, package, versions),
         ]
         tried = list(pool.map(attempt, ideas))
     return sorted(_only_first_older(tried), key=_price)
@@ -132,8 +131,7 @@ def _attempt(
     declared = locking.with_settings(bare, context.config, context.interpreter)
     held = tuple(line for line in declared.constraints if line not in idea.loosened)
     declared = msgspec.structs.replace(declared, constraints=held)
-    forced, violated = bool(idea.change.overrides), idea.violated
-    said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=forced, violated=violated)
+    said = Suggestion(idea.strategy, idea.title, idea.command, works=False, forced=bool(idea.change.overrides))
     if idea.change.malformed(base.declared):
         return msgspec.structs.replace(said, cost=("a line still cannot be read",))
     try:
@@ -144,8 +142,7 @@ def _attempt(
     before, after = (_freeze(versions) for versions in (locked_versions(base.uv_lock.decode()), settled.versions))
     difference = record.difference(before, after)
     core = record.only(context.config.policy.core_packages, difference)
-    if idea.forced:
-        violated += tuple(judge.packages_against(idea.forced, settled.uv_lock.decode()))
+    violated = tuple(judge.all_against(idea.forced, settled.uv_lock.decode())) if idea.forced else ()
     cost = (*idea.cost, *(f"goes against: {line}" for line in violated), *_moves(difference, core))
     return msgspec.structs.replace(
         said, works=True, cost=cost, violated=violated, difference=difference, core_impact=core
@@ -256,7 +253,7 @@ def _tries(
     free = forcing.unforced(context, base, change, package)
     tries: list[tuple[str, Declaration | None]] = [("that production has", None)]
     for side in report.sides:
-        direct = requirements.package_of(side.line) == package
+        direct = requirements.package_of(side.line) == package and "@" not in side.line
         alone = _bound(free, package, side.line) if direct else forcing.without_others(free, base, change, report, side)
         tries.append((f"that {side.who} needs", alone))
     tries.append((f"that {change.label} needs alone", _only_change(free, change)))
@@ -329,7 +326,6 @@ def _versions(
     change: Change,
     package: str,
     versions: dict[str, str],
-    judge: forcing.Judge,
 ) -> Iterator[_Idea]:
     """Each version forced for all; where it stands in for a line that cannot be read a pin is enough."""
     for version, whose in versions.items():
@@ -347,6 +343,5 @@ def _versions(
             f"force {pin} for all, {shown}",
             f"gov resolve {tx.txid} --override {shlex.quote(pin)} --reason {shlex.quote(report.summary)}",
             change.pinned((), (Override(pin, report.summary),)),
-            violated=tuple(dict.fromkeys(judge.lines_against(pin))),
             forced=pin,
         )

@@ -95,7 +95,7 @@ def _refuse_unapproved(tx: Transaction, request: PromoteRequest) -> None:
         return
     raise GovError(
         Code.NEEDS_APPROVAL,
-        f"{tx.txid} moves core packages, which needs your approval",
+        f"{tx.txid} changes core packages, which needs your approval",
         f'gov tx promote {tx.txid} --approve-core --reason "…"',
         tuple(tx.core_impact.lines()),
     )

@@ -18,6 +18,7 @@ from comfygov.ops import (
     doctor_sandbox,
     evidence_of,
     explaining,
+    forcing,
     locking,
     reading_packs,
     settling,
@@ -218,6 +219,8 @@ def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
             report = explaining.explain(trial.context, trial.work, trial.base, change, declared, problem)
         _record_conflict(trial, msgspec.structs.replace(report, txid=trial.tx.txid))
         return None
+    if trial.tx.earlier is None:
+        forcing.refuse_in_vain(change, settled)
     trial.notes = settled.notes
     generation = locking.identify(trial.context, trial.work, settled.pyproject, settled.uv_lock)
     return state.relocked(settled.pyproject, settled.uv_lock, generation)

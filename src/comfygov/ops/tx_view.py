@@ -53,7 +53,7 @@ def blockers(tx: Transaction) -> list[str]:
     if tx.status == "promote_failed":
         found.append(f"the last promote failed: {tx.promotion.error}")
     if not tx.core_impact.empty():
-        found.append("core packages move: needs --approve-core --reason")
+        found.append("core packages change: needs --approve-core --reason")
     return found
 
 

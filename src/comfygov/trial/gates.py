@@ -128,10 +128,10 @@ def _resolves(_: Evidence) -> Iterator[Gate]:
 
 def _core_packages(evidence: Evidence) -> Iterator[Gate]:
     if evidence.core_impact.empty():
-        yield Gate("core_packages", "pass", "no core package moves")
+        yield Gate("core_packages", "pass", "no core package changes")
     else:
         lines = tuple(evidence.core_impact.lines())
-        yield Gate("core_packages", "warn", "core packages move: promote needs --approve-core", lines)
+        yield Gate("core_packages", "warn", "core packages change: promote needs --approve-core", lines)
 
 
 def _torch(evidence: Evidence) -> Iterator[Gate]:

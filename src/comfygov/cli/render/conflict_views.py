@@ -78,5 +78,5 @@ def _suggestion(number: int, entry: Suggestion) -> Iterator[str]:
     if not entry.cost:
         yield "     moves nothing in production"
     if not entry.core_impact.empty():
-        yield "     core packages move: promote will need --approve-core"
+        yield "     core packages change: promote will need --approve-core"
     yield f"     {entry.command}"
