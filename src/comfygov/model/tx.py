@@ -277,6 +277,7 @@ Form = Literal[
     "requires_python",
     "missing_package",
     "missing_version",
+    "missing_file",
     "no_wheel",
     "malformed",
     "no_solution",

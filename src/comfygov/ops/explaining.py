@@ -224,6 +224,7 @@ def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str)
         "requires_python": f"{names} asks for {what} needs another Python than this home has",
         "missing_package": f"{names} asks for {what} is no package that the index has",
         "missing_version": f"{names} asks for {what} is no version that the index has",
+        "missing_file": f"{names} asks for {what} is not at its address any more",
         "no_wheel": f"{names} asks for {what} has no wheel for this platform{_from_source(words)}",
     }
     return sentences.get(form, f"{lines} of {names} cannot be satisfied")

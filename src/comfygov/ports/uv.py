@@ -27,6 +27,13 @@ _NETWORK_WORDS = re.compile(
     r"failed to connect to|could not resolve host",
     re.IGNORECASE,
 )
+# What uv says of requirements with an address of their own that no environment can hold: the server says no, or
+# there are two addresses, or one that only a package asks for.
+_UNSOLVABLE_ADDRESS = re.compile(
+    r"Failed to download(?: and build)? `\S+ @ .*(status client error \((404|410)|fatal: repository \S+ not found)|"
+    r"contain conflicting URLs for|URL dependencies must be expressed as direct requirements",
+    re.DOTALL,
+)
 _DISK_WORDS = re.compile(r"no space left|os error 28|disk quota", re.IGNORECASE)
 
 _NO_CONFIG = Path("/dev/null")
@@ -91,6 +98,7 @@ class Uv:
             "XDG_CONFIG_DIRS": str(_NO_CONFIG),
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_PROGRESS": "1",
+            "UV_NO_WRAP": "1",  # an exported COLUMNS would break the words that are looked for
             "NO_COLOR": "1",
             **({"UV_OFFLINE": "1"} if self.offline else {}),
             **(env or {}),
@@ -119,6 +127,8 @@ class Uv:
             return LockOutcome("no_solution", done.stderr.strip())
         if "malformed" in done.stderr or "Failed to parse" in done.stderr:
             return LockOutcome("malformed", done.stderr.strip())
+        if _UNSOLVABLE_ADDRESS.search(done.stderr):
+            return LockOutcome("no_solution", done.stderr.strip())
         if "Building source distributions is disabled" in done.stderr or "--no-build" in done.stderr:
             return LockOutcome("no_solution", done.stderr.strip())
         raise _failure("lock the packages", done)

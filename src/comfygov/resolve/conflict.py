@@ -52,7 +52,9 @@ def suspects(uv_text: str, declared: Declaration) -> list[Line]:
     groups = set(named_groups(uv_text))
     words = {canonical(word) for word in re.findall(_NAME, uv_text)}
     return [
-        line for line in lines_of(declared) if line.package in words and (line.group in groups or _is_ours(line.group))
+        line
+        for line in lines_of(declared)
+        if line.package in words and (line.group in groups or not groups or _is_ours(line.group))
     ]
 
 
@@ -91,6 +93,7 @@ _TOLD: tuple[tuple[Form, str], ...] = (
         r"does not satisfy Python|requires Python|requested Python version|matching Python version tag",
     ),
     ("missing_package", r"was not found in the"),
+    ("missing_file", r"Failed to download"),
     ("no_wheel", r"no usable wheels|compatible wheels|no wheels with|--no-build|source distributions is disabled"),
     ("missing_version", r"there (is|are) no versions? of|(is|are) available"),
 )
@@ -102,6 +105,7 @@ def _told(words: str) -> Form:
 
 _BLAMED = (
     rf"({_NAME}) was not found in the",
+    rf"Failed to download(?: and build)? `({_NAME})",
     rf"no versions? of ({_NAME})",
     rf"({_NAME})\S* requires Python",
     rf"({_NAME})\S* has no (?:usable|wheels|\S+-compatible)",
