@@ -170,6 +170,18 @@ def test_a_candidate_that_was_damaged_after_its_trial_is_not_what_is_promoted(
     governed.gov("verify", "--deep").ok()
 
 
+def test_what_a_smoke_test_did_to_the_environment_is_not_promoted(governed: Governed) -> None:
+    governed.wheel("extra", "1.0")
+    smoke = "import basis, os; os.remove(basis.__file__)"
+    config = governed.home / "config.toml"
+    settings = f'[tx]\nsandbox = "none"\nsmoke_test_cmd = ["python", "-c", "{smoke}"]\n'
+    config.write_text(f"{config.read_text()}\n{settings}")
+    governed.gov("node", "add", str(governed.pack("pa", "extra\n"))).ok()
+    governed.gov("tx", "run", "pa").ok()
+    governed.gov("tx", "promote", "1").ok()
+    governed.gov("verify", "--deep").ok()
+
+
 def test_an_environment_without_network_and_wheels_is_not_replaced_by_half_of_one(governed: Governed) -> None:
     old = production(governed)
     governed.wheel("extra", "1.0")

@@ -244,6 +244,10 @@ class Generations:
             self.remember(generation, found)
         return [f"environment: {line}" for line in found]
 
+    def doubt(self, generation: str) -> None:
+        """Something that may write to it has run in it since this command sealed it."""
+        self._just_sealed.discard(generation)
+
     def is_sound(self, generation: str) -> bool:
         return self.exists(generation) and not self.problems(generation)
 

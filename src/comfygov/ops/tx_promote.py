@@ -11,7 +11,7 @@ from comfygov.envs import record
 from comfygov.errors import Code, GovError
 from comfygov.model.state import SnapshotMeta
 from comfygov.model.tx import Promotion, Transaction
-from comfygov.ops import change, committing, locking, smoke, trying, tx_run
+from comfygov.ops import boxing, change, committing, locking, smoke, trying, tx_run
 from comfygov.ops.context import approved_lines, changing, discard_work, note_promotion, transaction
 from comfygov.ports import clones, faults, fs, node_registry
 from comfygov.ports.git import recorded_source
@@ -241,6 +241,8 @@ def _smoke(context: Context, tx: Transaction, proposed: State, request: PromoteR
             failed = [gate for gate in smoke.command(context, plan) if gate.verdict == "fail"]
         finally:
             fs.remove_tree(plan.work)
+            if not boxing.box(context).protects_environment:
+                context.generations.doubt(proposed.generation)
     if failed:
         raise GovError(Code.PROMOTE_FAILED, failed[0].reason, f"gov tx inspect {tx.txid}", failed[0].evidence)
 
