@@ -228,7 +228,9 @@ def test_a_trial_whose_base_moved_is_run_again(governed: Governed) -> None:
     assert {p["id"]: p["enabled"] for p in registered} == {"quick": True, "slow": True}
 
 
-@pytest.mark.parametrize("fault", ["int@trial.prepared", "kill@trial.booted", "tree@trial.prepared"])
+@pytest.mark.parametrize(
+    "fault", ["int@trial.prepared", "kill@trial.booted", "tree@trial.prepared", "kill@tree.doomed"]
+)
 def test_a_repeated_trial_that_is_interrupted_leaves_the_transaction_as_promotable(
     governed: Governed, fault: str
 ) -> None:

@@ -60,13 +60,13 @@ def rerun(
     with changing(context):
         if context.transactions.load(tx.txid).status != tx.status:
             raise GovError(Code.BUSY, f"another command took {tx.txid}", f"gov tx inspect {tx.txid}")
-        discard_work(context, tx.txid)
         again = _record(context, tx.txid, head.snapshot, base, change)
         earlier = None if resolving else msgspec.structs.replace(tx, candidate_env=None)
         fresh = msgspec.structs.replace(
             again, timeout_seconds=timeout, conflict_report=tx.conflict_report, earlier=earlier
         )
         context.transactions.save(fresh)
+        discard_work(context, tx.txid)  # not before: no closed record names a candidate that is gone
     outcome = RESOLVED if resolving or tx.status == "resolved" else TRIED
     try:
         return execute(Trial(context, stages, base, change, fresh, timeout, outcome))
