@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from comfygov.ports.comfy_api import ComfyApi, free_port
@@ -92,3 +93,30 @@ def test_a_comfyui_outside_of_the_home_that_is_not_there_is_not_made_anew_by_its
     git(tree.parent, "clone", "-q", str(tmp_path / "origin"), str(tree))
     bare.gov("sync").ok()
     assert git(tree, "rev-parse", "HEAD") == git(tmp_path / "away", "rev-parse", "HEAD")
+
+
+def test_a_comfyui_that_came_from_nowhere_is_made_anew_from_what_is_kept(bare: Governed, tmp_path: Path) -> None:
+    tree = make_comfyui(tmp_path / "disk" / "ComfyUI")
+    bare.wheels.mkdir(exist_ok=True)
+    bare.gov("init", "--comfyui-dir", str(tree), "--find-links", str(bare.wheels), "--index-url", "none").ok()
+    tree.rename(tmp_path / "away")
+    (bare.home / "config.toml").write_text(
+        (bare.home / "config.toml").read_text().replace(str(tree), "../disk/ComfyUI")  # no less outside of the home
+    )
+    refused = bare.gov("sync").failed(1, f"there is no ComfyUI at {tree}")
+    assert not tree.exists()
+    command = refused.stderr.partition("a new one there: ")[2].partition(", then gov sync")[0]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    bare.gov("sync").ok()
+    assert git(tree, "rev-parse", "HEAD") == git(tmp_path / "away", "rev-parse", "HEAD")
+
+
+def test_a_link_to_a_comfyui_on_a_disk_that_is_gone_is_not_written_through(bare: Governed, tmp_path: Path) -> None:
+    bare.init().ok()
+    (tmp_path / "disk").mkdir()
+    (bare.home / "ComfyUI").rename(tmp_path / "disk" / "ComfyUI")
+    (bare.home / "ComfyUI").symlink_to(tmp_path / "disk" / "ComfyUI")
+    bare.gov("sync").ok()
+    (tmp_path / "disk").rename(tmp_path / "not-mounted")
+    bare.gov("sync").failed(1, str(tmp_path / "disk" / "ComfyUI"), "the link")
+    assert not (tmp_path / "disk").exists()

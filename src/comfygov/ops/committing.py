@@ -35,7 +35,7 @@ def commit_state(
     head = context.snapshots.head()
     now = context.snapshots.read(head.snapshot) if head else None
     if now is not None:
-        checkouts.refuse_no_comfyui(context.home, now)
+        checkouts.refuse_no_comfyui(context.home, context.git, now)
     checkouts.refuse_foreign(context.home, context.git, state, now)
     checkouts.fetch_missing(context.home, context.git, state)
     checkouts.refuse_obstacles(context.home, context.git, state)

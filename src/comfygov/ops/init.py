@@ -22,7 +22,7 @@ from comfygov.ops.init_settings import (
     wanted_settings,
 )
 from comfygov.ports import clones, faults, fs
-from comfygov.ports.git import parse_source
+from comfygov.ports.git import parse_source, recorded_source
 from comfygov.ports.progress import Stages
 from comfygov.resolve import requirements, torch_family
 from comfygov.trial import boot, command
@@ -32,6 +32,7 @@ from comfygov.truth.snapshots import Origin, State
 
 if TYPE_CHECKING:
     from comfygov.model.state import SnapshotMeta
+    from comfygov.ports.git import Git
     from comfygov.ports.progress import Progress
 
 OFFICIAL_REPOSITORY = "https://github.com/comfyanonymous/ComfyUI.git"
@@ -259,7 +260,9 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
                 f"{tree} is not a git checkout, so its code cannot be pinned",
                 "use a cloned ComfyUI",
             )
-        return ComfyUIPin(_origin(context, tree), request.ref, commit)
+        pin = ComfyUIPin(_origin(context, tree), request.ref, commit)
+        _keep_own_commit(git, tree, pin)
+        return pin
     source = parse_source(request.repo or OFFICIAL_REPOSITORY, Path.cwd())
     git.fetch(source, request.ref)
     commit = git.resolve(source, request.ref)
@@ -274,6 +277,15 @@ def _take_comfyui(context: Context, request: InitRequest) -> ComfyUIPin:
         fs.remove_tree(staging)
         raise
     return ComfyUIPin(source.public, request.ref, commit)
+
+
+def _keep_own_commit(git: Git, tree: Path, pin: ComfyUIPin) -> None:
+    """A commit that was never pushed is in this folder alone: the cache takes it too, should the folder be lost."""
+    pushed = git.ask(tree, "for-each-ref", "--count=1", "--contains", pin.commit, "refs/remotes")
+    source = recorded_source(pin.repo)
+    if not pushed and not git.has_commit(source, pin.commit):
+        git.receive(source, tree, pin.commit)
+        git.keep(source, pin.commit)
 
 
 def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:

@@ -37,7 +37,7 @@ def repair(context: Context) -> SyncResult:
 
     head = context.snapshots.require_head()
     state = context.snapshots.read(head.snapshot)
-    checkouts.refuse_lost_place(context.home, state)
+    checkouts.refuse_lost_place(context.home, context.git, state)
     found = drift(context, state, thorough=True)
     committing.keep_hand_edits(context)
     checkouts.stand_again(context.home, context.git, state)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from comfygov.model.state import ComfyUIPin
     from comfygov.truth.home import Home
     from comfygov.truth.snapshots import State
 
@@ -143,24 +144,34 @@ def _is_foreign(git: Git, checkout: Path, source: Source, commit: str, governed:
     return not (git_work.related(git, checkout, at, governed or commit) or git.origin(checkout) == source.public)
 
 
-def refuse_no_comfyui(home: Home, state: State) -> None:
+def refuse_no_comfyui(home: Home, git: Git, state: State) -> None:
     """A ComfyUI that is gone, or a setting that leads nowhere: a change of something else does not clone one."""
-    refuse_lost_place(home, state)
+    refuse_lost_place(home, git, state)
     if not home.comfyui.exists():
         raise GovError(Code.NOT_COMFYUI, f"there is no ComfyUI at {home.comfyui}", "gov sync makes it anew")
 
 
-def refuse_lost_place(home: Home, state: State) -> None:
+def refuse_lost_place(home: Home, git: Git, state: State) -> None:
     """A ComfyUI outside of the home that is not there: a wrong setting, or a disk that is not mounted. A repair would
     make another one beside that which holds the person's outputs."""
-    if home.comfyui.exists() or home.comfyui.is_relative_to(home.root.absolute()):
+    place, pin = os.path.realpath(home.comfyui), state.declared.comfyui
+    if home.comfyui.exists() or place.startswith(f"{os.path.realpath(home.root)}/"):
         return
-    clone = shlex.join(["git", "clone", state.declared.comfyui.repo, str(home.comfyui)])
+    leads = f"the link {home.comfyui}" if home.comfyui.is_symlink() else "paths.comfyui_dir in config.toml"
     raise GovError(
         Code.NOT_COMFYUI,
-        f"there is no ComfyUI at {home.comfyui}, where paths.comfyui_dir in config.toml leads",
-        f"correct the setting, or mount the disk; to have a new one there: {clone}, then gov sync",
+        f"there is no ComfyUI at {place}, where {leads} leads",
+        f"correct that, or mount the disk; to have a new one there: {_made_anew(git, pin, place)}, then gov sync",
     )
+
+
+def _made_anew(git: Git, pin: ComfyUIPin, place: str) -> str:
+    """The command for another ComfyUI; of one that came from nowhere, the cache has the governed commits."""
+    if os.path.realpath(pin.repo) != place:
+        return shlex.join(["git", "clone", pin.repo, place])
+    cache, inside = str(git.cache_of(recorded_source(pin.repo))), ["git", "-C", place]
+    fetch = [*inside, "fetch", cache, f"refs/comfygov/keep/{pin.commit}"]
+    return " && ".join(map(shlex.join, (["git", "init", place], fetch, [*inside, "checkout", "FETCH_HEAD"])))
 
 
 def stand_again(home: Home, git: Git, state: State) -> None:
