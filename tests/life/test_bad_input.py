@@ -39,6 +39,8 @@ def tree(root: Path) -> set[str]:
         (("node", "add", "no-such-folder"), 2, "neither a git URL nor a directory"),
         (("nodes",), 2, "did you mean `gov node`?"),
         (("node", "add"), 2, "SOURCE"),
+        (("tx", "run", "--timeout"), 2, "gov tx run --help"),
+        (("init", "--path", "/dev/null/home"), 1, "name another place"),
         (("stop",), 1, "no ComfyUI of this home runs"),
         (("logs",), 2, "gov run --detach"),
     ],
@@ -107,7 +109,7 @@ def test_a_folder_of_the_users_in_the_way(governed: Governed) -> None:
         ("[tx]\ntimeout_secods = 3\n", "did you mean `timeout_seconds`?"),
         ("[tx]\ntimeout_seconds = 'long'\n", "timeout_seconds"),
         ("[trx]\n", "did you mean `tx`?"),
-        ("[tx]\nnetwork = 'maybe'\n", "network"),
+        ("[tx]\nnetwork = 'maybe'\n", "one of allow, "),
     ],
 )
 def test_a_broken_config(governed: Governed, text: str, words: str) -> None:
@@ -151,6 +153,8 @@ def test_a_port_that_is_taken(governed: Governed) -> None:
         port = taken.getsockname()[1]
         ran = governed.gov("run", "--detach", "--", "--port", str(port))
         ran.failed(1, f"port {port} on 127.0.0.1 is taken", f"--port {port + 1}")
+        hidden = ("--port", "http", "--port", str(port))  # ComfyUI reads them all
+        governed.gov("run", "--detach", "--", *hidden).failed(2, "`--port http` is no port")
     assert governed.json("status")["running"] is None
 
 

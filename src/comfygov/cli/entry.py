@@ -239,7 +239,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the one place where errors end)
-        return _fail(as_known(error), name, as_json=as_json, show_traceback="--verbose" in arguments)
+        return _fail(as_known(error, name), name, as_json=as_json, show_traceback="--verbose" in arguments)
     return result if isinstance(result, int) else 0
 
 
@@ -261,8 +261,8 @@ def _fail(error: GovError, name: str, *, as_json: bool, show_traceback: bool) ->
     return error.exit_code
 
 
-def as_known(error: BaseException) -> GovError:
-    """Every exception as the one type of error."""
+def as_known(error: BaseException, name: str = "gov") -> GovError:
+    """Every exception as the one type of error; `name` is the command, which click does not always say."""
     if isinstance(error, GovError):
         return error
     if isinstance(error.__cause__, KeyboardInterrupt):
@@ -271,12 +271,8 @@ def as_known(error: BaseException) -> GovError:
         output.say(error.ctx.get_help())
         return GovError(Code.USAGE, "a command is missing", "one of those above")
     if isinstance(error, click.UsageError):
-        ctx = error.ctx
-        return GovError(
-            Code.USAGE,
-            error.format_message().rstrip("."),
-            f"{ctx.command_path} --help" if ctx else "gov --help",
-        )
+        path = error.ctx.command_path if error.ctx else " ".join(dict.fromkeys(("gov", name)))
+        return GovError(Code.USAGE, error.format_message().rstrip("."), f"{path} --help")
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         return GovError(Code.INTERRUPTED, "interrupted", "the next command finishes or undoes what was under way")
     if isinstance(error, BrokenPipeError):

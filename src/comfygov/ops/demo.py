@@ -20,7 +20,7 @@ from comfygov.ports.comfy_api import ComfyApi, free_port
 from comfygov.ports.git import Git
 from comfygov.ports.progress import Silent
 from comfygov.truth import checkouts
-from comfygov.truth.home import cache_root
+from comfygov.truth.home import cache_root, is_home
 
 if TYPE_CHECKING:
     from comfygov.model.tx import Transaction
@@ -70,6 +70,7 @@ class _Demo:
 def demo(directory: Path, progress: Progress) -> DemoResult:
     """Play the life of a change in `directory` and leave the home there to explore."""
     directory = directory.absolute()
+    _clear_unfinished(directory)
     if directory.exists() and any(directory.iterdir()):
         raise GovError(
             Code.ALREADY_EXISTS, f"{directory} is not empty", "gov demo --path NEW_DIR, or remove that folder"
@@ -89,6 +90,16 @@ def demo(directory: Path, progress: Progress) -> DemoResult:
         production_untouched=untouched,
         rollback_seconds=seconds,
     )
+
+
+def _clear_unfinished(directory: Path) -> None:
+    """A demo that came to no snapshot (no network) is begun anew, not refused."""
+    home, sources = directory / "home", directory / "sources"
+    there = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+    is_ours = there == {"home", "sources"} and is_home(home) and (sources / "ComfyUI" / "main.py").is_file()
+    if is_ours and not any((home / "state" / name).exists() for name in ("head.json", "audit.jsonl", "run.json")):
+        fs.remove_tree(home)
+        fs.remove_tree(sources)
 
 
 def _init(play: _Demo) -> None:

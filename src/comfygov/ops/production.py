@@ -208,18 +208,26 @@ def device_arguments(context: Context) -> tuple[str, ...]:
 def _listening(args: Sequence[str]) -> Listening:
     from comfygov.trial.command import DEFAULT_HOST, DEFAULT_PORT
 
-    host, port = DEFAULT_HOST, str(DEFAULT_PORT)
+    host, port = DEFAULT_HOST, DEFAULT_PORT
     for position, argument in enumerate(args):
         name, _, value = argument.partition("=")
         following = args[position + 1] if position + 1 < len(args) else ""
         if name == "--port":
-            port = value or following
+            port = _port(value or following)
         if name == "--listen":
             given = value or ("" if following.startswith("-") else following)
             host = (given or "0.0.0.0").split(",")[0]  # noqa: S104 (ComfyUI's own meaning of a bare --listen)
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise GovError(Code.USAGE, f"`--port {port}` is no port", "gov run -- --port 8188")
-    return Listening(host, int(port))
+    return Listening(host, port)
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise GovError(
+        Code.USAGE,
+        f"`--port {text}` is no port",
+        "give a number up to 65535: gov run -- --port 8188, or [run] extra_args in config.toml",
+    )
 
 
 def _refuse_taken_port(listening: Listening) -> None:

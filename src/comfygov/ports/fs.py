@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Below this many folders nothing is gained by threads.
 _MANY_FOLDERS, _REMOVERS = 32, 8
+_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_HARDLINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -41,7 +42,8 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
-    return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}")
+    hint = "name another place" if error.errno in _NO_SUCH_PLACE else "check the disk that holds it"
+    return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}", hint)
 
 
 _LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.comfygov-[a-z]+")

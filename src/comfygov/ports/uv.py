@@ -307,6 +307,13 @@ def _failure(what: str, done: process.Completed) -> GovError:
             "free space, then run this again",
             details,
         )
+    if "invalid peer certificate" in text:
+        return GovError(
+            Code.NETWORK,
+            f"uv could not {what}: no certificate that it knows vouches for {_silent_server(text)}",
+            "set SSL_CERT_FILE to a file with your network's certificates, or UV_SYSTEM_CERTS=1 to use the system's",
+            details,
+        )
     if _NETWORK_WORDS.search(text):
         return GovError(
             Code.NETWORK,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -37,7 +37,18 @@ def read_config(path: Path) -> Config:
         return _check_values(path, msgspec.convert(raw, Config))
     except msgspec.ValidationError as error:
         message = str(error).replace(" - at `$.", ": key `").replace("`$`", "`the file`")
-        raise GovError(Code.BAD_CONFIG, f"{path}: {message}", "correct that key") from error
+        raise GovError(Code.BAD_CONFIG, f"{path}: {message}", _hint(message)) from error
+
+
+def _hint(message: str) -> str:
+    """The values that a key may have, where they can be counted."""
+    section, _, key = message.rpartition("key `")[2].rstrip("`").partition(".")
+    tables = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    keys = msgspec.structs.fields(tables[section]) if section in tables else ()
+    values = next(
+        (get_args(field.type) for field in keys if field.name == key and get_origin(field.type) is Literal), ()
+    )
+    return f"correct that key: one of {', '.join(map(str, values))}" if values else "correct that key"
 
 
 def _check_keys(path: Path, raw: dict[str, Any]) -> None:
