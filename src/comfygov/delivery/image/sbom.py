@@ -99,10 +99,7 @@ def _handler(requirements: str, record: ImageRecord) -> Iterator[dict[str, Any]]
         if match:
             entry = _library(match[1], match[2], "handler")
             hashes = [{"alg": "SHA-256", "content": text} for text in _HASH.findall(block)]
-            files = [
-                {"type": "distribution", "url": f"https://pypi.org/project/{match[1]}/{match[2]}/", "hashes": [one]}
-                for one in hashes
-            ]
+            files = [{"type": "distribution", "url": entry["purl"], "hashes": [one]} for one in hashes]
             yield {**entry, "externalReferences": files}
 
 
