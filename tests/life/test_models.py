@@ -325,6 +325,7 @@ def test_civitai_says_what_the_file_is_called_and_its_token_stays_secret(
     bare.env["CIVITAI_TOKEN"] = TOKEN[::-1]
     failed = bare.gov("--verbose", "models", "add", "civitai://42", "--to", "vae", "--name", "x.pt", *models.where)
     failed.failed(2, "set CIVITAI_TOKEN")
+    bare.gov("models", "add", "civitai://42", "--to", "vae", *models.where).failed(2, "set CIVITAI_TOKEN")
     texts = [ran.stdout, ran.stderr, failed.stdout, failed.stderr]
     for folder in (models.folder.parent / "cache", models.folder):
         texts += [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]

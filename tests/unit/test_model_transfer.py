@@ -28,8 +28,9 @@ from comfygov.models.meter import Meter
 from comfygov.models.part import Part
 from comfygov.models.store import BlobStore, clone_or_copy
 from comfygov.models.transfer import Policy
+from comfygov.ops.models_gc import ModelsGcResult, collect
 from comfygov.ports import fs
-from comfygov.ports.http import Http, Limits
+from comfygov.ports.http import Http, HttpFailure, Limits, Request
 from comfygov.ports.progress import Silent
 from tests.kit.model_server import File, ModelServer, Seen, model_server
 
@@ -431,6 +432,22 @@ def test_what_is_in_the_store_needs_no_source(fetch: Fetching, server: ModelServ
     fetch.has(DATA, "loras/again.bin")
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_blob_that_is_on_its_way_is_no_garbage(fetch: Fetching, server: ModelServer, known: bool) -> None:
+    collected: list[ModelsGcResult] = []
+    checksum = sum_of(DATA) if known else None
+    entry = ModelEntry("m", "vae/m.bin", (server.serve("/m", DATA),), checksum)
+    for name in ("m.bin", "again.bin"):
+        fetch.fetcher().fetch(
+            entry,
+            fetch.root / "models" / "vae" / name,
+            stored=lambda _: collected.append(collect(fetch.store, "gov test", dry_run=False)),
+        )
+        (fetch.root / "models" / "vae" / name).unlink()
+    assert [one.removed for one in collected] == [(), ()]
+    assert len(collect(fetch.store, "gov test", dry_run=False).removed) == 1
+
+
 def test_a_blob_that_was_written_to_is_not_given_out(fetch: Fetching, server: ModelServer) -> None:
     url = server.serve("/m", DATA)
     fetch(url, checksum=sum_of(DATA))
@@ -523,6 +540,16 @@ def test_an_answer_whose_head_breaks_off_is_asked_for_again(fetch: Fetching, ser
         fetch(url, checksum=sum_of(DATA))
     assert heads == []
     fetch.has(DATA)
+
+
+def test_an_interrupt_between_two_answers_ends_the_others(fetch: Fetching, server: ModelServer) -> None:
+    whole = fetch.client.get(Request(server.serve("/m", b"x")))
+    other = fetch.client.get(Request(server.serve("/slow", b"x" * MB, drip_seconds=0.1)))
+    assert whole.read_all(1) == b"x"
+    whole.close(reusable=True)
+    fetch.client.abort()
+    with suppress(HttpFailure):
+        assert len(other.read_all(MB)) < MB
 
 
 @pytest.mark.parametrize(("head", "then"), [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"a")])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,16 +79,10 @@ class Fetcher:
         meanwhile stays, and is an error. `stored` is called between the two. Raises NotFetched, GovError."""
         judged = [sources.parse(text, self.base) for text in entry.sources]
         key = entry.checksum or hashlib.sha256("\n".join(one.location for one in judged).encode()).hexdigest()
-        said: list[str] = []
-
-        def waiting() -> None:
-            self.stop.check()
-            if not said:
-                said.append("")
-                self.progress.note(f"{entry.name}: the same file is being fetched already; waiting for that")
-
-        with self.store.held(key, self.command, waiting):
-            found = self._from_store(entry) or self._from_sources(entry, judged, key)
+        with ExitStack() as stack:
+            locks = _Locks(self, entry.name, stack)
+            locks.hold(key)
+            found = self._from_store(entry) or self._from_sources(entry, judged, locks)
             stored(found)
             with fs.explained(target):
                 self.store.place(found.checksum, target, self._looked, replace=replace)
@@ -107,16 +102,16 @@ class Fetcher:
         del count
         self.stop.check()
 
-    def _from_sources(self, entry: ModelEntry, judged: list[Source], key: str) -> Fetched:
+    def _from_sources(self, entry: ModelEntry, judged: list[Source], locks: _Locks) -> Fetched:
         skipped: list[str] = []
         network = False
         full: GovError | None = None
         for source in judged:
             try:
-                got = self._from_source(entry, source, key)
+                got = self._from_source(entry, source, locks)
             except HttpFailure as failure:
                 network = network or failure.transient or failure.status == 0
-                skipped.append(f"{source.public}: {failure}{_login(source, failure)}")
+                skipped.append(f"{source.public}: {failure}{login_words(source, failure)}")
             except (Unfit, safetensors.BadHeader) as problem:
                 skipped.append(f"{source.public}: {problem}")
             except GovError as error:
@@ -132,12 +127,13 @@ class Fetcher:
             raise GovError(full.code, full.message, full.hint, tuple(skipped)) from full
         raise NotFetched(tuple(skipped), network=network)
 
-    def _from_source(self, entry: ModelEntry, source: Source, key: str) -> Got:
+    def _from_source(self, entry: ModelEntry, source: Source, locks: _Locks) -> Got:
         with fs.explained(self.store.partial):
-            part = Part(self.store.partial / f"{key}.part")
+            part = Part(self.store.partial / f"{locks.keys[0]}.part")
         try:
             got = self._whole(entry, source, part)
             with fs.explained(part.path):
+                locks.hold(got.checksum)
                 self._keep(got, part)
         except (Unfit, safetensors.BadHeader):
             part.remove()
@@ -208,6 +204,29 @@ class Fetcher:
         part.record.unlink(missing_ok=True)
 
 
+@dataclass
+class _Locks:
+    """What one fetch holds until its model has its place: the download, and the blob as soon as its sum is known. A
+    blob without a second name that nobody holds is garbage."""
+
+    fetcher: Fetcher
+    name: str
+    stack: ExitStack
+    keys: list[str] = field(default_factory=list)
+    _said: bool = False
+
+    def hold(self, key: str) -> None:
+        if key not in self.keys:
+            self.stack.enter_context(self.fetcher.store.held(key, self.fetcher.command, self._waiting))
+            self.keys.append(key)
+
+    def _waiting(self) -> None:
+        self.fetcher.stop.check()
+        if not self._said:
+            self._said = True
+            self.fetcher.progress.note(f"{self.name}: the same file is being fetched already; waiting for that")
+
+
 _LOGINS = {
     "hf": "set HF_TOKEN",
     "civitai": "set CIVITAI_TOKEN",
@@ -217,7 +236,8 @@ _LOGINS = {
 }
 
 
-def _login(source: Source, failure: HttpFailure) -> str:
+def login_words(source: Source, failure: HttpFailure) -> str:
+    """What is missing when the far end wants to know who asks; "" for every other failure."""
     return f": {_LOGINS[source.kind]}, or one that may have it" if failure.status in (401, 403) else ""
 
 

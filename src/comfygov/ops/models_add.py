@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from comfygov.models.sources import Source
     from comfygov.ops.models_place import Place
 
+_CHECK = "check the path or address, and whether it wants a login"
+
 
 @dataclass(frozen=True)
 class AddRequest:
@@ -107,14 +109,15 @@ def _refuse_known(place: Place, entry: ModelEntry) -> None:
 
 def _offered_name(source: Source, fetcher: Fetcher) -> str:
     """What the server calls the file (RFC 6266)."""
+    from comfygov.models.fetch import login_words
     from comfygov.ports.http import HttpFailure
 
     try:
         answer = fetcher.access.client.get(fetcher.access.request(source), {"Range": "bytes=0-0"})
     except HttpFailure as failure:
-        raise GovError(
-            Code.NETWORK, f"{source.public}: {failure}", "try again later, or check the address"
-        ) from failure
+        why = f"{source.public}: {failure}{login_words(source, failure)}"
+        code = Code.NETWORK if failure.transient or not failure.status else Code.BAD_SOURCE
+        raise GovError(code, why, "try again later" if code is Code.NETWORK else _CHECK) from failure
     header = answer.headers.get("content-disposition", "")
     answer.close()
     encoded = re.search(r"filename\*\s*=\s*[\w-]+'[\w-]*'([^;\s]+)", header)
@@ -135,11 +138,7 @@ def _fetch(place: Place, fetcher: Fetcher, entry: ModelEntry) -> Fetched:
         )
     except NotFetched as failure:
         code = Code.NETWORK if failure.network else Code.BAD_SOURCE
-        hint = (
-            "run it again: what has arrived is kept"
-            if failure.network
-            else "check the path or address, and whether it wants a login"
-        )
+        hint = "run it again: what has arrived is kept" if failure.network else _CHECK
         raise GovError(code, f"{entry.name} was not fetched", hint, failure.skipped) from failure
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 def shut(connection: HTTPConnection) -> None:
     """Whoever reads from it finds its end."""
+    open_socket = connection.sock
     try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        if open_socket is not None:
+            open_socket.shutdown(socket.SHUT_RDWR)
     except OSError:
         return  # it was at its end
 

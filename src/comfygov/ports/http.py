@@ -158,7 +158,7 @@ class Http:
         self._managers: dict[str, urllib3.PoolManager] = {}
         self._open: weakref.WeakSet[urllib3.BaseHTTPResponse] = weakref.WeakSet()
         self._waiting: dict[HTTPConnection, bool] = {}
-        self._cutting = threading.Lock()
+        self._lock = threading.Lock()
         self._aborted = False
 
     def get(self, request: Request, more: Mapping[str, str] | None = None) -> Answer:
@@ -221,8 +221,17 @@ class Http:
             raise HttpFailure(f"{_host(url)}: {words}", transient=False) from error
         except OSError as error:
             raise HttpFailure(f"{_host(url)}: {error}", transient=False) from error
-        self._open.add(response)
+        self._watch(response)
         return response
+
+    def _watch(self, response: urllib3.BaseHTTPResponse) -> None:
+        """From now on `abort` ends it; it is ended here when that has come first."""
+        with self._lock:
+            self._open.add(response)
+            is_too_late = self._aborted
+        if is_too_late:
+            response.close()
+            raise HttpFailure("interrupted", transient=False)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         proxy = proxy_for(url)
@@ -249,7 +258,8 @@ class Http:
         for one that sends its head byte by byte is never silent and never done."""
         timer = threading.Timer(self.limits.silence_seconds, self._cut, (connection,))
         timer.daemon = True
-        self._waiting[connection] = False
+        with self._lock:
+            self._waiting[connection] = False
         timer.start()
         try:
             if self._aborted:
@@ -257,27 +267,29 @@ class Http:
             yield
         finally:
             timer.cancel()
-            with self._cutting:
+            with self._lock:
                 was_cut = self._waiting.pop(connection)
             if was_cut:
                 raise TimeoutError("the head of its answer does not end")
 
     def _cut(self, connection: HTTPConnection) -> None:
-        with self._cutting:
+        with self._lock:
             if connection in self._waiting:
                 self._waiting[connection] = True
                 connections.shut(connection)
 
     def abort(self) -> None:
         """End every read that is under way in any thread, and answer no more."""
-        self._aborted = True
-        for connection in list(self._waiting):
+        with self._lock:
+            self._aborted = True
+            waiting, opened = list(self._waiting), list(self._open)
+        for connection in waiting:
             connections.shut(connection)
-        for response in list(self._open):
+        for response in opened:
             try:
                 response.shutdown()
-            except (ValueError, OSError):
-                continue  # it was at its end
+            except (ValueError, OSError, RuntimeError):
+                continue  # it was at its end, or its connection waits for the next request
 
     def close(self) -> None:
         for manager in self._managers.values():
