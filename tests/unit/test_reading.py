@@ -129,3 +129,10 @@ def test_a_link_out_of_the_pack_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "a.py").symlink_to(tmp_path / "elsewhere.py")
     assert reading.read(tmp_path / "pack").findings == ()
+
+
+def test_a_pack_that_is_one_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("import base64, mine\nexec(base64.b64decode('cGFzcw=='))")
+    read = reading.read(tmp_path / "one.py")
+    assert [(finding.file, finding.line) for finding in read.findings] == [("one.py", 2)]
+    assert {entry.module for entry in read.imports} == {"base64", "mine"}

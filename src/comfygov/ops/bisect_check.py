@@ -137,7 +137,7 @@ def _environment(context: Context, state: State, name: str) -> Path:
 
 def _run_command(_context: Context, check: Check, plan: boot.BootPlan, log: Path) -> Judgement:
     ended = boot.run_script(plan, ["/usr/bin/env", *check.argv], plan.tree)
-    whole = _keep_log(plan, log.with_name(f"{log.name}.log"))
+    whole = plan.script_log.replace(log.with_name(f"{log.name}.log"))
     return Judgement(*_meaning(ended.exit_code, plan.timeout_seconds), ended.lines, whole)
 
 
@@ -148,15 +148,6 @@ def _meaning(exit_code: int | None, timeout_seconds: float) -> tuple[Verdict, st
         return "bad", f"signal {-exit_code}"
     verdict: Verdict = "good" if exit_code == 0 else "skip" if exit_code == SKIP_EXIT_CODE else "bad"
     return verdict, f"exit code {exit_code}"
-
-
-def _keep_log(plan: boot.BootPlan, target: Path) -> Path | None:
-    """The check could write beside its log: only a file that is one is taken."""
-    for path in plan.work.glob("script-*.log"):
-        if path.is_file() and not path.is_symlink():
-            path.replace(target)
-            return target
-    return None
 
 
 def _run_workflow(context: Context, check: Check, plan: boot.BootPlan, log: Path) -> Judgement:

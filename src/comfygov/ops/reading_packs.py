@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from comfygov.envs import record
 from comfygov.ops import locking
 from comfygov.ports import toml
 from comfygov.resolve import requirements
 from comfygov.trial import reading, undeclared
+from comfygov.trial.reading import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +19,26 @@ if TYPE_CHECKING:
 
     from comfygov.model.state import Declaration
     from comfygov.ops.change import Change
+    from comfygov.ports.git import Git
     from comfygov.trial.reading import Reading
 
 _SHOWN = 50
 
 
-def read(change: Change, tree: Path) -> dict[str, Reading]:
+def read(git: Git, change: Change, tree: Path) -> dict[str, Reading]:
     """Every pack on trial, in the private tree as it was just made."""
-    return {pack.id: reading.read(tree / "custom_nodes" / pack.id) for pack in change.packs}
+    return {pack.id: _read(git, tree / "custom_nodes" / pack.id) for pack in change.packs}
+
+
+def _read(git: Git, folder: Path) -> Reading:
+    """What is read of the files, and the bytecode that the pack itself brings: beside it there is ours."""
+    found = reading.read(folder)
+    if not folder.is_dir():
+        return found
+    names = git.read(["ls-files", "-z", "--recurse-submodules", "--", "*.pyc"], folder).split("\0")
+    text = "compiled code, which runs in place of its source"
+    more = [Finding(name, 0, "obfuscated", text) for name in names if "__pycache__" in name.split("/")]
+    return msgspec.structs.replace(found, findings=(*found.findings, *more))
 
 
 def findings(readings: dict[str, Reading]) -> tuple[str, ...]:

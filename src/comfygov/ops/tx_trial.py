@@ -176,7 +176,7 @@ def _prepare(trial: Trial) -> tuple[State, boot.BootPlan] | None:
 def _make_tree(trial: Trial, state: State) -> boot.BootPlan:
     """The private tree, and what reading the packs in it finds while nothing of them has run."""
     plan = trying.plan(trial.context, state, trial.tx.txid, trial.candidate, trial.timeout_seconds)
-    trial.readings = trial.readings or reading_packs.read(trial.change, plan.tree)
+    trial.readings = trial.readings or reading_packs.read(trial.context.git, trial.change, plan.tree)
     return plan
 
 

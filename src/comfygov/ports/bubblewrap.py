@@ -42,7 +42,8 @@ def _system() -> list[str]:
     """The disk, devices that hold nobody's files, and this process tree, none of it for writing."""
     files = [str(Path("/proc", name)) for name in _KERNEL_FILES if Path("/proc", name).exists()]
     covered = [word for path in files for word in ("--ro-bind", path, path)]
-    return ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *covered]
+    shared = ["--size", str(_TEMPORARY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 (one of its own)
+    return ["--ro-bind", "/", "/", "--dev", "/dev", *shared, "--proc", "/proc", *covered]
 
 
 def prefix(
@@ -62,7 +63,7 @@ def prefix(
     argv += _system()
     for device in devices:
         argv += ["--dev-bind-try", str(device), str(device)]
-    masks: list[str] = []
+    masks = ["/dev"]  # what is in memory and is no process's own, no watch counts
     for path in sorted({*hidden, *shown}, key=lambda path: len(path.parts)):
         if path in shown:
             argv += ["--ro-bind", str(path), str(path)]

@@ -27,8 +27,10 @@ def compile_modules(python: str, modules: Sequence[str]) -> None:
 
 def compile_tree(python: str, directory: Path, *, exclude: str = "(?!)") -> None:
     """Compile all modules below `directory` whose path does not match `exclude`. The bytecode names the
-    hash of its source, so that it may be copied to another checkout of the same commit."""
-    _compile(python, ["--invalidation-mode", "checked-hash", "-x", exclude, str(directory)])
+    hash of its source, so that it may be copied to another checkout of the same commit. A link that leads out of it is
+    no module of it: its bytecode would hold what somebody else wrote."""
+    inside = ["-e", str(directory), str(directory)]
+    _compile(python, ["--invalidation-mode", "checked-hash", "-x", exclude, *inside])
 
 
 def _compile(python: str, arguments: Sequence[str]) -> None:

@@ -49,6 +49,12 @@ class BootPlan:
     limits: Limits = field(default_factory=Limits)
     watch: Watch | None = None
 
+    @property
+    def script_log(self) -> Path:
+        """What the last script said. It lies where no script can put a link in its place: we read it outside of the
+        box, with the person's own rights."""
+        return self.stdout.with_name(f"{self.stdout.name.split('.stdout')[0]}.script.log")
+
 
 @dataclass(frozen=True)
 class Watch:
@@ -123,7 +129,8 @@ class Ended:
 
 def run_script(plan: BootPlan, argv: Sequence[str], cwd: Path, pack: str = "") -> Ended:
     """Run a program in the sandbox of the trial to its end; whatever it leaves running is ended too."""
-    log = plan.work / f"script-{time.monotonic_ns()}.log"
+    log = plan.script_log
+    log.unlink(missing_ok=True)
     box = replace(plan.sandbox, view=plan.sandbox.view.with_arguments(argv))
     with _running(replace(plan, sandbox=box), argv, cwd, log, pack=pack) as service:
         exit_code = service.wait(plan.timeout_seconds)

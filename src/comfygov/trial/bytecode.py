@@ -28,7 +28,13 @@ class BytecodeCache:
     python: str
 
     def lay_in(self, tree: Path, commit: str, *, without: str = "") -> None:
-        """Give the fresh checkout `tree` of `commit` its bytecode, but for the folder `without`."""
+        """Give the fresh checkout `tree` of `commit` its bytecode, but for the folder `without`.
+
+        One that brings bytecode is left as it is: Python runs that in place of the source, in production too, and a
+        link in its place would have ours written elsewhere.
+        """
+        if any(_folders(tree, without)):
+            return
         cached = self.root / f"{commit}-{self.build}"
         if not cached.is_dir():
             bytecode.compile_tree(self.python, tree, exclude=f"/{without}/" if without else "(?!)")

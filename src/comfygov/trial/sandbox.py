@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 Setting = Literal["auto", "bwrap", "landlock", "none"]
 Network = Literal["allow", "record", "deny"]
 
-# What a program needs to run at all: no device here holds anybody's files, unlike disks.
-_PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm")
+# What a program needs to run at all: no device here holds anybody's files, unlike disks. Not /dev/pts: who may open the
+# terminals of a person reads what they type there.
+_PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "shm")
 _GPU_DEVICES = ("kfd", "dri", "dxg", "nvidia*")
 
 

@@ -347,7 +347,12 @@ def read_module(path: str, shown: str, report: Report) -> None:
 
 
 def read_pack(folder: str) -> Report:
+    """Read a pack: a folder, or the one file that it is."""
     report, count = Report(), 0
+    if os.path.isfile(folder):  # noqa: PTH113
+        shown = os.path.basename(folder)  # noqa: PTH119
+        report.names.add(shown.removesuffix(".py"))
+        read_module(folder, shown, report)
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         report.names.update(folders)
