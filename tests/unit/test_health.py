@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from comfygov.errors import Code
+from comfygov.ports import bounded_http
 from comfygov.ports.comfy_api import ComfyApi, free_port, port_is_taken
 from comfygov.trial import health
 
@@ -152,3 +155,26 @@ def test_a_port_is_taken_while_somebody_listens(host: str) -> None:
         server.listen()
         assert port_is_taken(host, port)
     assert not port_is_taken(host, port)
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"H"], ids=["continues", "dribbles"])
+def test_an_answer_that_never_begins_ends(said: bytes, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    """A pack on trial may be who answers; a timeout of a socket begins again with every byte."""
+    monkeypatch.setattr(bounded_http, "HEAD_SECONDS", 0.3)
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: " if said == b"H" else b"")
+            while True:
+                connection.sendall(said)
+                time.sleep(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        with refused(Code.TOOL_FAILED) as error:
+            ComfyApi("127.0.0.1", listener.getsockname()[1]).system_stats()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert "begins without end" in str(error.value)

@@ -14,7 +14,7 @@ from comfygov.ports.desk import Answer, Desk, Event
 from comfygov.trial import watching
 
 ACTS = """
-import ctypes, os, shutil, socket, subprocess, sys, threading
+import ctypes, multiprocessing, os, shutil, socket, subprocess, sys, threading
 def attempt(do):
     try:
         return do()
@@ -32,6 +32,9 @@ threading.Thread(target=lambda: attempt(lambda: open("/outside/thread", "w"))).s
 attempt(lambda: exec(compile("open('/outside/framed', 'w')", CUSTOM + "/other/x.py", "exec")))
 subprocess.run([sys.executable, "-c", "import os; os.mkdir('/outside/child')"], stderr=subprocess.DEVNULL)
 subprocess.run([sys.executable, "-m", "pip", "install", "wanted"])
+spawned = multiprocessing.get_context("spawn").Process(target=os.mkdir, args=("/outside/spawned",))
+spawned.start()
+spawned.join()
 print("ran", sys.version_info[:2])
 """
 
@@ -74,10 +77,11 @@ def test_what_a_pack_does_is_told_on(minor: str, tmp_path: Path) -> None:
     assert [(event.pack, event.requirements) for event in asked] == [("loud", ("wanted",))]
     acts: dict[str, Any] = {entry.pack: entry for entry in watching.summary(watching.read(log), [], [])}
     loud = acts["loud"]
-    written = {"new", "thread", "framed", "child", "__pycache__/x.pyc"}
+    written = {"new", "thread", "framed", "child", "spawned", "__pycache__/x.pyc"}
     assert {f"/outside/{name}" for name in written} <= {*loud.writes}
     assert {"/outside/old", "/outside/folder"} <= {*loud.deletes}
     assert {"MY_API_TOKEN", str(tmp_path / ".ssh")} <= {*loud.secrets}
     assert "192.0.2.1:9" in loud.connections
+    assert any("multiprocessing.spawn" in words for words in loud.processes)
     assert "/outside/lib.so" in loud.libraries
     assert acts["other"].writes == ("/outside/framed",)

@@ -124,3 +124,20 @@ def test_who_fills_the_disk_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert child.wait(60) == -9
     assert "filled the disk" in bounds.broken
     (tmp_path / "big").unlink()
+
+
+@pytest.mark.parametrize(
+    ("to", "is_shown"),
+    [
+        ("127.0.0.1:8188", False),
+        ("::1:8188", False),
+        ("localhost:443", False),
+        ("localhost.example.org:443", True),
+        ("127.example.org:443", True),
+        ("unix:/own/tmp/listener", False),
+        ("unix:/run/docker.sock", True),
+    ],
+)
+def test_only_what_stays_in_the_trial_is_no_connection(to: str, is_shown: bool) -> None:
+    acts = watching.summary([desk.Event("connect", "loud", to)], [], ["/own/tmp/"])
+    assert [entry.connections for entry in acts] == ([(to,)] if is_shown else [])

@@ -24,10 +24,12 @@ class ComfyApi:
     def __init__(self, host: str, port: int, timeout_seconds: float = 30.0) -> None:
         import urllib3
 
+        from comfygov.ports import bounded_http
+
         self.port = port
         self.base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         timeout = urllib3.Timeout(connect=2.0, read=timeout_seconds)
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
+        self._pool = bounded_http.pool_manager(timeout)
 
     def _request(
         self, method: str, route: str, body: _JSON | None = None, fields: dict[str, str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN = 50
-_LOOPBACK = ("127.", "::1", "localhost", "unix:", "0.0.0.0")  # noqa: S104 (a comparison)
+_LOOPBACK = re.compile(r"(?:127\.\d+\.\d+\.\d+|::1|localhost|0\.0\.0\.0):[^:]*")
 _FIELDS = {
     "process": "processes",
     "connect": "connections",
@@ -83,7 +84,8 @@ def _outermost(paths: Counter[str]) -> Counter[str]:
 
 def _is_harmless(name: str, what: str, own: Sequence[str]) -> bool:
     if name == "connections":
-        return what.startswith(_LOOPBACK)
+        own = tuple(f"unix:{path}" for path in own)
+        return bool(_LOOPBACK.fullmatch(what)) or what.startswith(own)
     return name in ("writes", "deletes") and what.startswith(tuple(own))
 
 

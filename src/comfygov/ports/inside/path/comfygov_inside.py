@@ -354,20 +354,37 @@ def _watch_children() -> None:
 
     subprocess.Popen.__init__ = init  # type: ignore[method-assign]
 
-    system = os.system
+    _pass_on_pack(os, "system")
+    _watch_spawns()
 
-    def run(command: Any) -> int:
-        before = os.environ.get("COMFYGOV_PACK")
+
+def _pass_on_pack(module: Any, name: str) -> None:
+    """Have what a function starts with this process's own variables know for which pack it runs."""
+    original = getattr(module, name)
+
+    def run(*arguments: Any, **named: Any) -> Any:
         os.environ["COMFYGOV_PACK"] = pack_of_stack()
         try:
-            return system(command)
+            return original(*arguments, **named)
         finally:
-            if before is None:
-                os.environ.pop("COMFYGOV_PACK", None)
-            else:
-                os.environ["COMFYGOV_PACK"] = before
+            os.environ["COMFYGOV_PACK"] = _BORN_FOR
 
-    os.system = run
+    setattr(module, name, run)
+
+
+def _watch_spawns() -> None:
+    """`multiprocessing` starts its children below `subprocess`, where no audit event is."""
+    import _posixsubprocess
+
+    original = _posixsubprocess.fork_exec
+
+    def fork_exec(arguments: Any, *rest: Any) -> int:
+        if _DESK:
+            _hook("os.posix_spawn", (None, arguments))
+        return int(original(arguments, *rest))
+
+    _posixsubprocess.fork_exec = fork_exec
+    _pass_on_pack(_posixsubprocess, "fork_exec")
 
 
 def start() -> None:
