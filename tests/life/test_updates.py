@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from comfygov.ops import nodes
-from comfygov.ops.context import open_home
+import msgspec
+
+from comfygov.model.names import group_of
+from comfygov.model.state import Plugin
+from comfygov.ops import committing, locking
+from comfygov.ops.context import changing, open_home
 from comfygov.ports.progress import Silent
+from comfygov.ports.source import parse_source
+from comfygov.truth.snapshots import Origin
 from tests.kit.repos import commit_all, git
 
 if TYPE_CHECKING:
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from comfygov.ops.context import Context
     from tests.kit.governed import Governed
 
 
@@ -127,17 +135,44 @@ def test_what_the_person_dropped_takes_a_forced_version_with_it(governed: Govern
     governed.gov("tx", "run", "--drop", "thing").failed(4, "want different versions of thing")
 
 
+def put_into_production(context: Context, packs: list[Path]) -> None:
+    """As if each had been added, tried and promoted: one commit, since sixty of each take minutes."""
+    state = context.head_state()
+    registry, groups = state.registry, dict(state.declared.groups)
+    for path in packs:
+        source = parse_source(str(path), path.parent)
+        repository = context.git.fetch(source, None)
+        commit = context.git.resolve(source, None)
+        lines = tuple((path / "requirements.txt").read_text().split())
+        plugin = Plugin(
+            id=path.name,
+            source=source.public,
+            commit=commit,
+            tree=context.git.tree_of(repository, commit),
+            group=group_of(path.name),
+            managed_deps=lines,
+            enabled=True,
+            promoted=True,
+        )
+        registry, groups[plugin.group] = registry.with_plugin(plugin), lines
+    declared = msgspec.structs.replace(state.declared, groups=groups)
+    work = context.home.work / "sixty"
+    pyproject, lock = locking.lock(context, work, declared, state.uv_lock)
+    generation = locking.identify(context, work, pyproject, lock)
+    proposed = dataclasses.replace(state, registry=registry).relocked(pyproject, lock, generation)
+    with changing(context):
+        committing.commit_state(context, proposed, Origin("promote_post"))
+
+
 def test_with_sixty_packs_a_new_one_moves_nothing_else(governed: Governed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every package has a newer release that nobody asked for."""
     names = [f"lib{number}" for number in range(60)]
-    for name in names:
+    for name in (*names, "shared"):
         governed.wheel(name, "1.0")
-    governed.wheel("shared", "1.0")
-    monkeypatch.setenv("COMFYGOV_CACHE", governed.environment()["COMFYGOV_CACHE"])
-    context = open_home(str(governed.home), "test", Silent())
-    for name in names:  # sixty processes would take half a minute
-        nodes.add(context, nodes.AddRequest(str(governed.pack(f"pack-{name}", f"{name}\nshared\n"))))
-    promoted(governed, *(f"pack-{name}" for name in names))
+    for variable in ("COMFYGOV_CACHE", "UV_CACHE_DIR"):
+        monkeypatch.setenv(variable, governed.environment()[variable])
+    packs = [governed.pack(f"pack-{name}", f"{name}\nshared\n") for name in names]
+    put_into_production(open_home(str(governed.home), "test", Silent()), packs)
     before = governed.installed()
     assert len(before) >= 62
     for name in (*names, "shared"):
