@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -11,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfygov.errors import Code
-from comfygov.model.state import Head, Plugin, Registry
+from comfygov.model.config import Config
+from comfygov.model.state import Head, Plugin, Registry, SnapshotMeta
 from comfygov.truth import store
+from comfygov.truth.home import Home
+from comfygov.truth.snapshots import Snapshots
 
 from .conftest import Refused
 
@@ -148,3 +154,23 @@ def test_what_head_was_written_with_is_what_is_read(tmp_path: Path) -> None:
     store.save(tmp_path / "state" / "head.json", HEAD)
     assert store.load(tmp_path / "state" / "head.json", Head) == HEAD
     assert os.listdir(tmp_path / "state") == ["head.json"]
+
+
+def test_a_snapshot_of_an_older_comfygov_keeps_its_bytes_while_it_says_the_same(tmp_path: Path) -> None:
+    """It wrote fewer fields: to write them anew would be drift, and a digest that the audit does not know."""
+    pack = Plugin("alpha", "https://example.com/alpha", "c" * 40, "d" * 40, "node-alpha")
+    older = json.loads(store.encode(Registry((pack,))))
+    for name in ("place", "archive"):
+        del older["plugins"][0][name]
+    directory = tmp_path / "snapshots" / "0001-init"
+    directory.mkdir(parents=True)
+    stored = json.dumps(older).encode()
+    for name, data in (("pyproject.toml", b"p"), ("uv.lock", b"u"), ("plugins.json", stored)):
+        (directory / name).write_bytes(data)
+    store.save(directory / "meta.json", SnapshotMeta("0001-init", 1, "init", "2026-11-21T20:15:00Z", "g", "e" * 40))
+    state = Snapshots(Home(tmp_path, Config())).read("0001-init")
+    assert state.truth()["plugins.json"] == stored
+    assert state.digest() == hashlib.sha256(b"p\0u\0" + stored).hexdigest()
+    assert state.relocked(b"q", b"v", "h").truth()["plugins.json"] == stored
+    other = Registry((msgspec.structs.replace(pack, enabled=True),))
+    assert dataclasses.replace(state, registry=other).truth()["plugins.json"] == store.encode(other)

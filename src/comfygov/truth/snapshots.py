@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from comfygov.errors import Code, GovError
 from comfygov.model.state import Baseline, Declaration, Head, Pending, Registry, SnapshotKind, SnapshotMeta
 from comfygov.ports import clock, faults, fs
@@ -27,7 +29,9 @@ _ID = re.compile(r"[0-9]+-[a-z_]+")
 
 @dataclass(frozen=True)
 class State:
-    """All that a snapshot holds: the declared and locked truth, and what a boot of it showed."""
+    """All that a snapshot holds: the declared and locked truth, and what a boot of it showed.
+
+    `stored_registry` is plugins.json as the snapshot has it: an older comfygov wrote fewer fields into it."""
 
     pyproject: bytes
     uv_lock: bytes
@@ -35,6 +39,7 @@ class State:
     baseline: Baseline
     generation: str
     known_commit: str = ""
+    stored_registry: bytes = dataclasses.field(default=b"", compare=False)
 
     @property
     def comfyui_commit(self) -> str:
@@ -56,8 +61,14 @@ class State:
         return {
             "pyproject.toml": self.pyproject,
             "uv.lock": self.uv_lock,
-            "plugins.json": store.encode(self.registry),
+            "plugins.json": self._registry_bytes(),
         }
+
+    def _registry_bytes(self) -> bytes:
+        """As it is stored, while that says the same: what was written once is no edit of anybody's later."""
+        if self.stored_registry and msgspec.json.decode(self.stored_registry, type=Registry) == self.registry:
+            return self.stored_registry
+        return store.encode(self.registry)
 
     def digest(self) -> str:
         """sha256 over the truth files; the audit line of a commit remembers it."""
@@ -125,13 +136,15 @@ class Snapshots:
         directory = self._home.snapshots / snapshot_id
         meta = self.meta(snapshot_id)
         baseline = directory / "baseline.json"
+        registry = _read(directory / "plugins.json")
         return State(
             pyproject=_read(directory / "pyproject.toml"),
             uv_lock=_read(directory / "uv.lock"),
-            registry=store.load(directory / "plugins.json", Registry),
+            registry=store.decode(directory / "plugins.json", registry, Registry),
             baseline=store.load(baseline, Baseline) if baseline.is_file() else Baseline(),
             generation=meta.generation,
             known_commit=meta.comfyui_commit,
+            stored_registry=registry,
         )
 
     def next_ids(self, kinds: Sequence[SnapshotKind]) -> tuple[str, ...]:
