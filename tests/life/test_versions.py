@@ -161,8 +161,8 @@ def test_a_target_that_is_there_is_refused(made: Governed, tmp_path: Path) -> No
     (tmp_path / "mine" / "file").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
-    for name in ("mine", "mine/file", "link"):
-        made.gov("version", "clone", "one", "--target", str(tmp_path / name)).failed(1, "is not empty")
+    for name, problem in (("mine", "is not empty"), ("mine/file", "is not empty"), ("link", "is a link")):
+        made.gov("version", "clone", "one", "--target", str(tmp_path / name)).failed(1, problem)
     made.gov("version", "clone", "one", "--target", str(made.home / "inside")).failed(2, "inside the home")
     made.gov("version", "clone", "one", "--target", str(tmp_path / "empty")).ok()
     made.gov("version", "clone", "none", "--target", str(tmp_path / "new")).failed(2, "has no version `none`")

@@ -93,6 +93,17 @@ def test_what_is_wrong_is_said(sources: Governed, tmp_path: Path) -> None:
     sources.gov(*create(sources, "--custom-node", f"repo={sources.root}/none")).failed(2, "neither a git URL")
     sources.gov(*create(sources, "--requirements", "none.txt")).failed(2, "there is no file")
     sources.gov(*create(sources, "--comfy-ref", "none")).failed(2, "no branch, tag or commit `none`")
+    alpha = f"repo={sources.root}/packs/alpha"
+    sources.gov(*create(sources, "--custom-node", "name=x,path=")).failed(2, "path= is empty")
+    sources.gov(*create(sources, "--custom-node", f"{alpha},name=a,name=b")).failed(2, "is no custom node", "each once")
+    sources.gov(*create(sources, "--custom-node", f"{alpha},commit=v1")).failed(2, "`v1` is no commit", "say ref=")
+    here = ("--comfy-path", str(sources.comfyui_source))
+    sources.gov(*create(sources, *here, "--comfy-ref", "main")).failed(2, "leave one of them out")
+    (sources.root / "up.txt").write_text("-r ../base.txt\n")
+    sources.gov(*create(sources, "--requirements", "up.txt")).failed(4, "`-r ../base.txt`", "outside of its folder")
+    secret = ("--index-url", "https://me:hidden@localhost:1/simple")
+    refused = sources.gov(*create(sources, *secret)).failed(2, "holds credentials")
+    assert "hidden" not in refused.stderr
     sources.gov("version", "create", "--comfy-repo", "x").failed(2, "needs one name")
     (sources.root / "odd.txt").write_text("basis==9\n")
     sources.gov(*create(sources, "--requirements", "odd.txt")).failed(4)

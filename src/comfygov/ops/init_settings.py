@@ -47,7 +47,7 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
         ("--python", request.python and interpreter_of(request.python), python.interpreter),
         ("--index-url", request.index_url, python.index_url),
         ("--constraint", request.constraints, python.constraints),
-        ("--find-links", tuple(map(_existing_directory, request.find_links)), python.find_links),
+        ("--find-links", tuple(map(existing_directory, request.find_links)), python.find_links),
         ("--require", request.require, _asked_already(context, request)),
         ("--as-of", request.as_of and as_of_time(context, request.as_of, pin.commit), python.exclude_newer),
         ("--install-torch", request.install_torch and (_backend(request),), python.torch_backends or ("",)),
@@ -142,11 +142,11 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
     if request.constraints:
         python["constraints"] = list(request.constraints)
     if request.find_links:
-        python["find_links"] = [_existing_directory(entry) for entry in request.find_links]
+        python["find_links"] = [existing_directory(entry) for entry in request.find_links]
     if request.as_of and request.as_of != "commit":
         python["exclude_newer"] = day_or_time(request.as_of)
     if request.index_url:
-        python["index_url"] = _without_secrets("--index-url", request.index_url)
+        python["index_url"] = without_secrets("--index-url", request.index_url)
     if request.install_torch:
         backend = _backend(request)
         python["torch_backends"] = [backend] if backend else []
@@ -205,16 +205,16 @@ def interpreter_of(wanted: str | None) -> str:
     return uv.inspect_interpreter(path).path
 
 
-def _existing_directory(entry: str) -> str:
+def existing_directory(entry: str) -> str:
     if re.match(r"https?://", entry):
-        return _without_secrets("--find-links", entry)
+        return without_secrets("--find-links", entry)
     path = Path(entry).expanduser().absolute()
     if not path.is_dir():
         raise GovError(Code.USAGE, f"--find-links {path}: there is no such directory", "check the path")
     return str(path)
 
 
-def _without_secrets(option: str, url: str) -> str:
+def without_secrets(option: str, url: str) -> str:
     """The settings and every snapshot hold this address, so it may hold no password."""
     if without_credentials(url) != url:
         raise GovError(

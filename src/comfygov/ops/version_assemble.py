@@ -20,9 +20,10 @@ from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Resolution
 from comfygov.model.version import VERSION_SCHEMA, LockedComfyUI, LockedModel, LockedNode, PatchedFile, VersionLock
 from comfygov.ops import locking, version_code, version_create, version_widen
 from comfygov.ops.context import Context
-from comfygov.ops.version_capture import Captured, VersionFinding, locked_models_in, locked_python
+from comfygov.ops.version_capture import Captured, VersionFinding, locked_models_in, locked_python, said_of
 from comfygov.ports import clones, fs, git_history
 from comfygov.ports.git import parse_source, recorded_source
+from comfygov.ports.source import without_credentials
 from comfygov.resolve import requirements
 from comfygov.truth.declaration import PYTORCH_PACKAGES
 from comfygov.truth.home import Home, cache_root
@@ -83,15 +84,14 @@ def assemble(request: AssembleRequest, command: str, progress: Progress) -> vers
 
 
 def _context(request: AssembleRequest, work: Path, command: str, progress: Progress) -> Context:
-    from comfygov.ops.init_settings import interpreter_of
+    from comfygov.ops.init_settings import existing_directory, interpreter_of, without_secrets
 
     python = str(_venv(request) / "bin" / "python") if request.venv else request.python
     version_widen.refuse_odd(version_widen.Reach(request.platforms, request.torch_backends))
-    links = tuple(str(Path(entry).expanduser().absolute()) for entry in request.find_links)
     settings = PythonSettings(
         interpreter=interpreter_of(python),
-        find_links=links,
-        index_url=request.index_url,
+        find_links=tuple(map(existing_directory, request.find_links)),
+        index_url=without_secrets("--index-url", request.index_url),
         platforms=request.platforms or (builds.LINUX,),
         torch_backends=request.torch_backends or _build_of(request),
     )
@@ -138,7 +138,7 @@ def _captured(context: Context, request: AssembleRequest, project: Path) -> Capt
         models=models,
         expects=Baseline(),
     )
-    return Captured(lockfile.sealed(lock), found.local, (*parts.findings, *said))
+    return Captured(lockfile.sealed(lock), found.local, (*parts.findings, *said_of(lock), *said))
 
 
 def _seen_at(context: Context, request: AssembleRequest, comfyui: LockedComfyUI) -> str:
@@ -151,6 +151,9 @@ def _seen_at(context: Context, request: AssembleRequest, comfyui: LockedComfyUI)
 
 
 def _comfyui(context: Context, request: AssembleRequest, parts: _Parts) -> LockedComfyUI:
+    if request.comfy_path and request.comfy_ref:
+        problem = "--comfy-path is taken as it is, so --comfy-ref cannot choose another commit"
+        raise GovError(Code.USAGE, problem, "leave one of them out")
     if request.comfy_path:
         tree = Path(request.comfy_path).expanduser().absolute()
         repo, commit, patch = _as_it_is(context, tree, request.comfy_repo, of_comfyui=True)
@@ -202,6 +205,7 @@ def _node(context: Context, text: str, parts: _Parts) -> LockedNode:
     content: tuple[PatchedFile, ...] = ()
     if "path" not in words:
         repo, commit = _resolved(context, words["repo"], words.get("commit") or words.get("ref"))
+        _refuse_other(name, commit, words.get("commit", commit))
     else:
         folder = Path(words["path"]).expanduser().absolute()
         if not folder.is_dir():
@@ -229,18 +233,28 @@ def _node(context: Context, text: str, parts: _Parts) -> LockedNode:
     )
 
 
+def _refuse_other(name: str, commit: str, wanted: str) -> None:
+    """`commit=` is a pin: a branch or tag of that name is none."""
+    if not commit.startswith(wanted):
+        problem = f"{name}: `{wanted[:80]}` is no commit; as a name it is at {commit[:10]}"
+        raise GovError(Code.USAGE, problem, "say ref= for a branch or tag")
+
+
 _KEYS = ("repo", "name", "ref", "commit", "path")
 
 
 def _words(text: str) -> dict[str, str]:
-    words = dict(part.partition("=")[::2] for part in text.split(","))
-    odd = [key for key in words if key not in _KEYS]
+    parts = [part.partition("=")[::2] for part in text.split(",")]
+    words = dict(parts)
+    odd = [key for key, value in parts if key not in _KEYS or not value]
     exclusive = [key for key in ("ref", "commit", "path") if key in words]
-    if odd or len(exclusive) > 1 or not ("repo" in words or "path" in words):
+    if odd or len(parts) != len(words) or len(exclusive) > 1 or not ("repo" in words or "path" in words):
+        shown, empty = without_credentials(text[:200]), [key for key in odd if words.get(key) == ""]
+        why = f": {empty[0]}= is empty" if empty else ""
         raise GovError(
             Code.USAGE,
-            f"`{text[:200]}` is no custom node",
-            "--custom-node repo=URL,name=NAME[,ref=R|,commit=C|,path=P]",
+            f"`{shown}` is no custom node{why}",
+            "--custom-node repo=URL,name=NAME[,ref=R|,commit=C|,path=P], each once",
         )
     return words
 
@@ -271,10 +285,18 @@ def _read_requirements(request: AssembleRequest, parts: _Parts) -> None:
             raise GovError(Code.NOT_FOUND, f"there is no file {path}", "check --requirements")
 
         before = parts.groups.get(locking.EXTRA_GROUP, ())
-        _take_lines(
-            parts, locking.EXTRA_GROUP, path.name, requirements.read_file(partial(_text_in, path.parent), path.name)
-        )
+        declared = requirements.read_file(partial(_text_in, path.parent), path.name)
+        _refuse_left_out(declared)
+        _take_lines(parts, locking.EXTRA_GROUP, path.name, declared)
         parts.groups[locking.EXTRA_GROUP] = (*before, *parts.groups[locking.EXTRA_GROUP])
+
+
+def _refuse_left_out(declared: requirements.Declared) -> None:
+    """In a file of a person's own, a whole file that would be missing is more than a note."""
+    for line in declared.rejected:
+        if line.text.startswith(("-r", "--requirement")):
+            problem = f"{line.file} line {line.line} `{line.text}` names a file outside of its folder"
+            raise GovError(Code.BAD_REQUIREMENTS, problem, "name that file with a --requirements of its own")
 
 
 def _text_in(folder: Path, path: str) -> str | None:
@@ -309,12 +331,12 @@ def _not_as_frozen(venv: Path, found: portable.Project) -> list[VersionFinding]:
 def _models(context: Context, request: AssembleRequest) -> tuple[tuple[LockedModel, ...], tuple[VersionFinding, ...]]:
     from comfygov.ops.models_place import Asked, open_place
 
-    if request.models_spec is None:
-        return (), ()
-    spec = Path(request.models_spec).expanduser().absolute()
-    if not spec.is_file():
+    spec = Path(request.models_spec).expanduser().absolute() if request.models_spec else None
+    if spec is not None and not spec.is_file():
         raise GovError(Code.NOT_FOUND, f"there is no file {spec}", "check --models-spec")
-    beside = Path(request.comfy_path) / "models" if request.comfy_path else spec.parent
-    folder = str(request.models_dir or beside)
-    asked = Asked(models_dir=folder, spec=str(spec))
+    beside = Path(request.comfy_path).expanduser() / "models" if request.comfy_path else spec and spec.parent
+    folder = request.models_dir or beside
+    if folder is None:
+        return (), ()
+    asked = Asked(models_dir=str(folder), spec=str(spec) if spec else None)
     return locked_models_in(open_place(asked, context.command, context.progress))

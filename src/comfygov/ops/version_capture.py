@@ -214,6 +214,11 @@ def _unlisted(models_dir: Path, listed: set[str]) -> Iterator[VersionFinding]:
 def _said(context: Context, state: State, lock: VersionLock) -> Iterator[VersionFinding]:
     for name in sync.unmanaged(context, state):
         yield VersionFinding("node", name, "comfygov does not know it, so it is not in the version (gov node add)")
+    yield from said_of(lock)
+
+
+def said_of(lock: VersionLock) -> Iterator[VersionFinding]:
+    """What of a lock is not as one would think: local repositories, edits, wheels beside it."""
     for code_name, repo in (("ComfyUI", lock.comfyui.repo), *((node.name, node.repo) for node in lock.custom_nodes)):
         if repo.startswith(("/", "file:")):
             yield VersionFinding(

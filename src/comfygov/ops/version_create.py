@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from comfygov.ops.context import changing
 from comfygov.ops.version_capture import Captured, VersionFinding, capture
 from comfygov.ops.version_find import read_judged
 from comfygov.ports import fs
+from comfygov.ports.source import without_credentials
 from comfygov.versions import lockfile
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def place_of(context: Context, name: str) -> Path:
 def write(captured: Captured, path: Path, request: CreateRequest) -> Created:
     """Keep the wheels that travel beside the lock, then the lock itself."""
     lock = captured.lock
+    _refuse_secrets(lock)
     data = lockfile.encode(lock, pretty=request.pretty)
     if path.exists() and not request.overwrite and path.read_bytes() != data:
         _refuse_other(path, lock)
@@ -79,6 +82,22 @@ def write(captured: Captured, path: Path, request: CreateRequest) -> Created:
         changed = fs.write_if_changed(path, data)
     counts = (len(lock.custom_nodes), len(lock.python.packages), len(lock.models))
     return Created(lock.version_name, str(path), lock.digest, *counts, not changed, captured.findings)
+
+
+_USER_PART = re.compile(r"([A-Za-z0-9.+-]*https?)://([^/\s\"'@]*)@")
+
+
+def _refuse_secrets(lock: VersionLock) -> None:
+    """A lock is for others: an address with a password or token in it may be in none."""
+    found = _USER_PART.search(lock.python.pyproject) or _USER_PART.search(lock.python.uv_lock)
+    if found:
+        rest = lock.python.pyproject if found.string == lock.python.pyproject else lock.python.uv_lock
+        address = without_credentials(rest[found.start() : found.start() + 300].split('"')[0])
+        raise GovError(
+            Code.WRONG_STATE,
+            f"the version would hold the credentials of {address}",
+            "give the address without them, and put them into ~/.netrc, which uv reads",
+        )
 
 
 def _refuse_other(path: Path, lock: VersionLock) -> None:

@@ -47,7 +47,8 @@ def _names(git: Git, checkout: Path, commit: str, *, of_comfyui: bool) -> Iterat
         at = git.head(checkout / path)
         if at != sub_commit:
             message = f"the submodule {checkout / path} is at {at or 'nothing'}, not at {sub_commit}"
-            raise GovError(Code.DRIFT, message, "gov sync")
+            hint = f"git -C {checkout} submodule update --init --recursive (in a home: gov sync)"
+            raise GovError(Code.DRIFT, message, hint)
         yield from (f"{path}/{name}" for name in _names(git, checkout / path, sub_commit, of_comfyui=False))
 
 
