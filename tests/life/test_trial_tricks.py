@@ -7,9 +7,33 @@ import os
 import struct
 from pathlib import Path
 
-from tests.kit.governed import Governed
-from tests.kit.repos import PACK, commit_all
+import pytest
 
+from tests.kit.governed import Governed
+from tests.kit.repos import PACK, commit_all, git
+
+from .test_sandbox import BOXES, settings
+
+READS_CONFIGS = (
+    """
+import os, sys
+private = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+home = private.split("/state/work/")[0]
+places = [
+    os.path.join(tree, part, ".git/config")
+    for tree in (private, home + "/ComfyUI")
+    for part in ("", "custom_nodes/nasty")
+]
+for place in places:
+    try:
+        print(open(place).read(), file=sys.stderr)
+    except OSError as error:
+        print("held", error, file=sys.stderr)
+print("looked at", len(places), file=sys.stderr)
+"""
+    + PACK % {"name": "nasty"}
+)
+TOKEN = "the-persons-token"
 KEY = "-----BEGIN KEY----- of the person"
 
 
@@ -135,3 +159,16 @@ for flags in (os.O_RDONLY, os.O_WRONLY):
     log = (governed.home / "state" / "logs" / "tx0001.stderr.log").read_text()
     assert log.count("held") == 2
     assert "terminal opened" not in log
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_the_address_that_somebody_cloned_from_is_not_seen(box: str, governed: Governed) -> None:
+    """People put tokens into it."""
+    settings(governed, sandbox=box)
+    governed.gov("node", "add", str(governed.pack("nasty", files={"__init__.py": READS_CONFIGS}))).ok()
+    for folder in ("", "custom_nodes/nasty"):
+        git(governed.home / "ComfyUI" / folder, "config", "remote.origin.url", f"https://{TOKEN}@example.org/x")
+    tx = governed.gov("--json", "tx", "run", "nasty").ok().data["transaction"]
+    log = (governed.home / tx["logs"]["stderr"]).read_text()
+    assert "looked at 4" in log
+    assert TOKEN not in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,13 @@ def test_who_fills_the_disk_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_only_what_stays_in_the_trial_is_no_connection(to: str, is_shown: bool) -> None:
     acts = watching.summary([desk.Event("connect", "loud", to)], [], ["/own/tmp/"])
     assert [entry.connections for entry in acts] == ([(to,)] if is_shown else [])
+
+
+def test_who_prints_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it printed stays on the disk that production lies on."""
+    monkeypatch.setattr(limits, "_MAX_PRINTED_BYTES", 1 << 20)
+    (tmp_path / "log").write_bytes(bytes(2 << 20))
+    ended, bounds = threading.Event(), limits.Limits()
+    with bounds.watched(set, tmp_path, ended.set, [tmp_path / "log", tmp_path / "none"]):
+        assert ended.wait(10)
+    assert "printed more than 1 MiB" in bounds.broken

@@ -40,7 +40,10 @@ def box(context: Context, environment: Path | None = None) -> sandbox.Sandbox:
         desk.INSIDE,
         *_models(context),
     ]
+    # A remote's address holds a token where somebody cloned with one.
+    repositories = (home.comfyui, *home.custom_nodes.glob("*"))
     private = [*(home.comfyui / name for name in _USERS_FOLDERS), home.root / ".env"]
+    private += [repository / ".git" / "config" for repository in repositories]
     chosen = sandbox.choose(tx.sandbox, tx.network, view(needed, private))
     return dataclasses.replace(chosen, gpu=tx.gpu == "auto")
 

@@ -162,7 +162,8 @@ def _running(
             descriptors=[door.descriptor] if door and door.descriptor >= 0 else (),
         )
         try:
-            with plan.limits.watched(lambda: process.below(service.pid), plan.work, lambda: _kill(service)):
+            logs = [stdout, *([stderr] if stderr else [])]
+            with plan.limits.watched(lambda: process.below(service.pid), plan.work, lambda: _kill(service), logs):
                 yield service
         finally:
             service.stop(signal.SIGTERM if stderr else signal.SIGKILL, _STOP_GRACE_SECONDS if stderr else 0.0)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from comfygov.ports import cgroup, fs, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 MAX_PROCESSES = 2048
 _LOOK_SECONDS = 0.25
 # What a disk keeps free for production, which may lie on it too.
 _DISK_RESERVE_BYTES = 512 << 20
+# What it prints stays when it is gone.
+_MAX_PRINTED_BYTES = 1 << 30
 
 
 @dataclass
@@ -48,14 +50,17 @@ class Limits:
         return f"it used more than {self.memory_bytes / (1 << 30):.1f} GiB of memory ([tx] memory_limit)"
 
     @contextmanager
-    def watched(self, members: Callable[[], set[int]], disk: Path, end: Callable[[], None]) -> Iterator[None]:
-        """Look at the living processes every quarter of a second, for the block; `end` them when a bound is broken."""
+    def watched(
+        self, members: Callable[[], set[int]], disk: Path, end: Callable[[], None], logs: Sequence[Path] = ()
+    ) -> Iterator[None]:
+        """Look at the living processes, and at what they print to `logs`, every quarter of a second, for the block;
+        `end` them when a bound is broken."""
         self._stop.clear()
         start_free = fs.free_bytes(disk)
 
         def look() -> None:
             while not self._stop.wait(_LOOK_SECONDS):
-                self.broken = self.broken or self._exceeded(members(), disk, start_free)
+                self.broken = self.broken or self._exceeded(members(), disk, start_free) or _printed(logs)
                 if self.broken:
                     end()
                     return
@@ -77,6 +82,11 @@ class Limits:
         if self.memory_bytes and process.private_bytes(pids) > self.memory_bytes:
             return self._too_much_memory()
         return ""
+
+
+def _printed(logs: Sequence[Path]) -> str:
+    size = sum(log.stat().st_size for log in logs if log.is_file())
+    return f"it printed more than {_MAX_PRINTED_BYTES >> 20} MiB" if size > _MAX_PRINTED_BYTES else ""
 
 
 def memory_bytes(setting: str) -> int:

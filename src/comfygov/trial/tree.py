@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfygov.ports import clones
+from comfygov.ports.source import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,8 @@ class Pack:
 
 def make(git: Git, comfyui: Path, commit: str, packs: Sequence[Pack], target: Path, cache: BytecodeCache) -> None:
     """Clone ComfyUI from the repository `comfyui` and every pack to `target`, borrowing the objects."""
-    git.clone(comfyui, target, commit, git.origin(comfyui) or str(comfyui), shared=True)
+    origin = without_credentials(git.origin(comfyui)) or str(comfyui)
+    git.clone(comfyui, target, commit, origin, shared=True)
     (target / "custom_nodes").mkdir(exist_ok=True)
     cache.lay_in(target, commit, without="custom_nodes")
     for pack in packs:
