@@ -415,6 +415,22 @@ def test_what_a_line_pulls_in_counts_as_violated_and_settings_can_be_loosened(go
     assert found["newest_that_fits"]["violated"] == ["pack: left, which needs another thing"]
 
 
+def test_what_the_person_asked_for_before_can_go(governed: Governed) -> None:
+    governed.wheel("thing", "1.0")
+    governed.wheel("thing", "2.0")
+    txid = governed.json("tx", "run", "--dep", "thing<2")["transaction"]["txid"]
+    governed.gov("tx", "promote", txid).ok()
+    governed.gov("node", "add", str(governed.pack("new", "thing>=2\n"))).ok()
+    governed.gov("tx", "run", "new").failed(4)
+    found = suggestions(governed, "2")
+    assert next(iter(found)) == "loosen_settings"
+    best = found["loosen_settings"]
+    assert best["command"] == "gov tx run new --drop thing"
+    assert best["difference"]["changed"] == [{"name": "thing", "before": "1.0", "after": "2.0"}]
+    again = governed.json(*_words(best["command"])[1:])["transaction"]
+    assert again["diff"] == best["difference"]
+
+
 def test_nothing_works_is_an_answer_too(governed: Governed) -> None:
     governed.gov("node", "add", str(governed.pack("new", "no-such-thing\n"))).ok()
     governed.gov("tx", "run", "new").failed(4)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # A minimal set of k among n lines takes about k * log(n) rounds; this is far beyond what real ones take.
 MAX_CALLS = 120
 SETTINGS = "your settings"
+YOU = "you (--require, --dep)"
 PINS = "overrides"
 PINNED = "a pin of `gov resolve`"
 FORCED = "forced"
@@ -36,7 +37,7 @@ _SUBJECTS = {
     PINS: PINNED,
     FORCED: "a forced version of `gov resolve`",
     "comfyui": "ComfyUI",
-    "comfyui-extra": "you (--require, --dep)",
+    "comfyui-extra": YOU,
 }
 
 

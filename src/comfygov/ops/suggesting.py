@@ -100,6 +100,7 @@ def _try_all(
             *_updates_of_others(context, base, tx, report, change),
             *_older_releases(context, tx, report, change),
             *_loosened_settings(tx, report, change),
+            *_dropped_wishes(tx, report, change),
             *_versions(tx, report, change, package, versions),
         ]
         tried = list(pool.map(attempt, ideas))
@@ -318,6 +319,17 @@ def _loosened_settings(tx: Transaction, report: ConflictReport, change: Change) 
             ("then run the command below",),
             loosened=lines,
         )
+
+
+def _dropped_wishes(tx: Transaction, report: ConflictReport, change: Change) -> Iterator[_Idea]:
+    """What the person asked for in an earlier change can go too."""
+    lines = [side.line for side in report.sides if side.who == explaining.YOU and not side.on_trial]
+    if lines:
+        dropped = tuple(dict.fromkeys((*change.dropped, *map(requirements.package_of, lines))))
+        shown = " and ".join(f"`{line}`" for line in lines)
+        free = dataclasses.replace(_unpinned(change, change.packs), dropped=dropped)
+        command = changes.command_of(msgspec.structs.replace(tx, dropped=dropped))
+        yield _Idea("loosen_settings", f"no longer ask for {shown} yourself", command, free)
 
 
 def _versions(
