@@ -338,6 +338,11 @@ def test_a_bundle_is_all_that_a_clone_needs(governed: Governed, tmp_path: Path) 
     file.parent.mkdir()
     made = governed.json("version", "bundle", "one", "-o", str(file), "--with-models")
     assert (made["wheels"], made["repositories"], made["models"], made["missing"]) == (2, 2, 1, [])
+    left = governed.root / "cache" / ".bundle.4194305.comfygov-opened"  # no process can have this number
+    left.mkdir()
+    governed.gov("version", "diff", "one", "one.bundle", cwd=file.parent).ok()
+    governed.gov("version", "bundle", "--lock", str(file), "-o", str(governed.root / "again.bundle")).ok()
+    assert not list((governed.root / "cache").glob(".bundle.*"))
     for name in ("home", "packs", "wheels", "cache", "uv-cache", "ComfyUI-source"):
         shutil.rmtree(governed.root / name)
     target = governed.root / "clone"

@@ -50,5 +50,8 @@ def bundle(options: Options, name: str | None, lock: str | None, output: str, wi
     from comfygov.ops.version_view import without_home
 
     found = find(name, lock, options.home)
-    result = pack(without_home(command_line(), progress(options)), found, output, with_models=with_models)
+    try:
+        result = pack(without_home(command_line(), progress(options)), found, output, with_models=with_models)
+    finally:
+        found.forget()
     show(options, result, bundled_lines(result), findings=result.missing)

@@ -21,7 +21,7 @@ from comfygov.model.version import WHEELS
 from comfygov.ops import version_wheels
 from comfygov.ops.version_capture import VersionFinding, file_sum
 from comfygov.ops.version_code import codes
-from comfygov.ports import clones, fs
+from comfygov.ports import clones, fs, identity
 from comfygov.ports.git import Git, Source, recorded_source
 from comfygov.truth.home import cache_root
 from comfygov.versions import judging, lockfile, portable
@@ -228,6 +228,7 @@ def opened(path: Path) -> Path:
     """Unpack a bundle into a folder of the cache, and return the path of its lock. Its content is judged by the sums
     of the lock when it is used; nothing comes out that is larger than the bundle. Raises `bad_config`, `disk_full`."""
     work = fs.beside(cache_root() / "bundle", "opened")
+    _sweep()
     fs.remove_tree(work)
     try:
         with fs.explained(work):
@@ -242,6 +243,14 @@ def opened(path: Path) -> Path:
         fs.remove_tree(work)
         raise
     return work / LOCK
+
+
+def _sweep() -> None:
+    """Take away what commands that were killed have left: each as large as its bundle."""
+    for path in cache_root().glob(".bundle.*.comfygov-opened"):
+        pid = fs.leftover_of(path.name)
+        if pid is not None and identity.started_at(pid) is None:
+            fs.remove_tree(path)
 
 
 def _refuse_without_space(path: Path, work: Path) -> None:

@@ -81,8 +81,7 @@ def clone(request: CloneRequest, command: str, progress: Progress) -> Cloned:
     try:
         return _made(request, found, target, command, progress)
     finally:
-        if found.is_bundled:
-            fs.remove_tree(found.path.parent)
+        found.forget()
 
 
 def _made(request: CloneRequest, found: Found, target: Path, command: str, progress: Progress) -> Cloned:

@@ -31,6 +31,11 @@ class Found:
     home: Path | None
     is_bundled: bool = False
 
+    def forget(self) -> None:
+        """Take away what was unpacked for it."""
+        if self.is_bundled:
+            fs.remove_tree(self.path.parent)
+
 
 def find(name: str | None, lock: str | None, home: str | None) -> Found:
     """Raises `usage`, `not_found`, and what reading and judging raise."""

@@ -79,8 +79,10 @@ def _row(path: Path) -> VersionRow:
 
 def load(name: str, home: str | None) -> VersionLock:
     """A version by its name, or the lock at a path."""
-    is_path = "/" in name or name.endswith(".json")
-    return find(None, name, home).lock if is_path else find(name, None, home).lock
+    is_path = "/" in name or name.endswith((".json", ".bundle"))
+    found = find(None, name, home) if is_path else find(name, None, home)
+    found.forget()
+    return found.lock
 
 
 def compare(before: str, after: str, home: str | None, command: str, progress: Progress) -> Compared:
