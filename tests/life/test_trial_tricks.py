@@ -172,3 +172,16 @@ def test_the_address_that_somebody_cloned_from_is_not_seen(box: str, governed: G
     log = (governed.home / tx["logs"]["stderr"]).read_text()
     assert "looked at 4" in log
     assert TOKEN not in log
+
+
+@pytest.mark.parametrize("trick", ["home", "tree"])
+def test_a_script_that_takes_folders_of_the_trial_away_is_no_mistake_of_ours(trick: str, governed: Governed) -> None:
+    place = {"home": 'os.environ["HOME"]', "tree": 'os.environ["COMFYUI_PATH"]'}[trick]
+    script = f"import os, shutil\nshutil.rmtree({place})\nos.symlink('/nowhere', {place})\n"
+    pack = governed.pack("nasty", files={"install.py": script, "__init__.py": PACK % {"name": "nasty"}})
+    governed.gov("node", "add", str(pack)).ok()
+    ran = governed.gov("tx", "run", "nasty")
+    if trick == "home":
+        ran.ok()
+    else:
+        ran.failed(1, "there is no such directory")

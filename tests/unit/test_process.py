@@ -171,7 +171,7 @@ def test_a_daemonised_child_ends_with_the_tree(tmp_path: Path, *, forgets: bool)
 
 
 def test_a_service_that_cannot_start_is_said(tmp_path: Path, refused: Refused) -> None:
-    with refused(Code.TOOL_FAILED):
+    with refused(Code.TOOL_MISSING):
         process.start_service(["/no/such"], cwd=tmp_path, env={}, run_id="t", stdout=tmp_path / "log")
 
 

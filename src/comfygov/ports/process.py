@@ -234,7 +234,7 @@ def start_service(
             pass_fds=tuple(descriptors),
         )
     except OSError as error:
-        raise GovError(Code.TOOL_FAILED, f"`{argv[0]}` could not be started: {error.strerror}") from error
+        raise _cannot_start(argv[0], cwd, error) from error
     finally:
         for file in (out, err):
             if file:

@@ -104,6 +104,8 @@ def environment(plan: BootPlan, pack: str = "") -> dict[str, str]:
     that what is started belongs to."""
     home, temporary = plan.work / "home", plan.work / "tmp"
     for directory in (home, temporary):
+        if directory.is_symlink() or not directory.is_dir():
+            directory.unlink(missing_ok=True)  # a script before this one put something else there
         directory.mkdir(parents=True, exist_ok=True)
     allowed = {name: value for name, value in os.environ.items() if command.may_see(name, value)}
     path = f"{plan.environment / 'bin'}:{allowed.get('PATH', '/usr/bin:/bin')}"
