@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import shutil
 import sys
 from pathlib import Path
@@ -180,6 +181,17 @@ def test_what_a_smoke_test_did_to_the_environment_is_not_promoted(governed: Gove
     governed.gov("tx", "run", "pa").ok()
     governed.gov("tx", "promote", "1").ok()
     governed.gov("verify", "--deep").ok()
+
+
+def test_bytecode_that_a_full_disk_cut_off_is_taken_away_by_sync(governed: Governed) -> None:
+    """Python writes it, and then starts nothing that needs it."""
+    tree = governed.home / "ComfyUI"
+    whole, cut = (Path(py_compile.compile(str(tree / name), doraise=True) or "") for name in ("main.py", "nodes.py"))
+    cut.write_bytes(cut.read_bytes()[:100])
+    governed.gov("run", "--detach", "--", "--port", str(free_port())).failed(1, "marshal data too short", "gov sync")
+    (line,) = governed.gov("sync", "--json").ok().data["repaired"]
+    assert "nodes" in line
+    assert (whole.exists(), cut.exists()) == (True, False)
 
 
 def test_an_environment_without_network_and_wheels_is_not_replaced_by_half_of_one(governed: Governed) -> None:

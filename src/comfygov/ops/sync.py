@@ -47,6 +47,7 @@ def repair(context: Context) -> SyncResult:
     running = committing.code_under_running(context, state)
     if running is not None:
         raise GovError(Code.RUNNING, f"ComfyUI runs (pid {running.pid}) with code that is to be repaired", "gov stop")
+    found += _without_cut_bytecode(context)
     if any(line.startswith("environment") for line in found):
         locking.ensure_generation(context, state, None, rebuild=True)
     else:
@@ -57,6 +58,15 @@ def repair(context: Context) -> SyncResult:
     else:
         commit.materialise(context.home, context.git, state)
     return SyncResult(head.snapshot, tuple(found))
+
+
+def _without_cut_bytecode(context: Context) -> Iterator[str]:
+    from comfygov.ports import bytecode
+
+    python = context.config.python.interpreter
+    for path in bytecode.cut_off(python, context.home.comfyui) if os.access(python, os.X_OK) else ():
+        path.unlink(missing_ok=True)
+        yield f"{context.home.relative(path)}: was cut off, by a full disk, and is gone; Python makes it anew"
 
 
 def drift(context: Context, state: State, *, thorough: bool) -> list[str]:

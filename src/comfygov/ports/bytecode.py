@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comfygov.ports import process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _TIMEOUT_SECONDS = 900.0
+
+# Read by the Python that made it: the form of bytecode differs between versions.
+_NAME_CUT_OFF = """
+import importlib.util, marshal, os, sys
+for root in sys.argv[1:]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in names if os.path.basename(folder) == "__pycache__" else ():
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    data = file.read()
+                if data[:4] == importlib.util.MAGIC_NUMBER:
+                    marshal.loads(data[16:])
+            except (EOFError, ValueError, TypeError):
+                os.write(1, os.fsencode(os.path.join(folder, name)) + b"\\0")
+            except OSError:
+                pass
+"""
 
 
 def compile_modules(python: str, modules: Sequence[str]) -> None:
@@ -35,3 +53,11 @@ def compile_tree(python: str, directory: Path, *, exclude: str = "(?!)") -> None
 
 def _compile(python: str, arguments: Sequence[str]) -> None:
     process.run([python, "-I", "-m", "compileall", "-qq", *arguments], timeout_seconds=_TIMEOUT_SECONDS)
+
+
+def cut_off(python: str, *folders: Path) -> list[Path]:
+    """Bytecode below `folders` that is not whole: Python writes half of it on a full disk, and then starts nothing
+    that needs it (EOFError: marshal data too short)."""
+    argv = [python, "-I", "-S", "-c", _NAME_CUT_OFF, *map(str, folders)]
+    said = process.run(argv, timeout_seconds=_TIMEOUT_SECONDS, errors="surrogateescape").stdout
+    return [Path(name) for name in said.split("\0") if name]

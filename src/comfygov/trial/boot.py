@@ -257,7 +257,9 @@ def _ended(exit_code: int, log: Path) -> BootFailed:
     lines = tail(log)
     missing = missing_module("\n".join(lines))
     reason = f"it needs the Python module `{missing}`, which is not there" if missing else how
-    return BootFailed(f"ComfyUI ended while it started: {reason}", f"the whole log is {log}", lines, exit_code)
+    is_cut_off = any("marshal data too short" in line for line in lines)
+    hint = "gov sync removes bytecode that a full disk cut off" if is_cut_off else f"the whole log is {log}"
+    return BootFailed(f"ComfyUI ended while it started: {reason}", hint, lines, exit_code)
 
 
 def missing_module(text: str) -> str:
