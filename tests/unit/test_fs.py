@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -196,3 +197,10 @@ def test_a_full_or_closed_disk_is_said_in_words(tmp_path: Path, refused: Refused
     with refused(Code.TOOL_FAILED), fs.explained(tmp_path):
         os.listdir(tmp_path / "gone")
     assert fs.free_bytes(tmp_path) > 0
+
+
+def test_an_error_names_the_file_that_is_meant_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    for name in ("tx0003.json", ".venv-prod"):
+        twice = fs.beside(fs.beside(tmp_path / name, "tmp"), "tmp")
+        said = fs.explain_os_error(OSError(errno.EROFS, "Read-only file system", str(twice)))
+        assert said.message == f"{tmp_path / name} cannot be written: Read-only file system"

@@ -33,7 +33,7 @@ def explained(path: Path) -> Iterator[None]:
 
 def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
     """The GovError for `error`; unknown ones keep the system's words."""
-    where = error.filename or path or "a file"
+    where = _without_marks(str(error.filename or path or "a file"))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return GovError(
             Code.DISK_FULL,
@@ -41,9 +41,18 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
             "free space, then run the command again",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", "check its owner and mode")
+        hint = "mount it so that it can be written" if error.errno == errno.EROFS else "check its owner and mode"
+        return GovError(Code.PERMISSION, f"{where} cannot be written: {error.strerror}", hint)
     hint = "name another place" if error.errno in _NO_SUCH_PLACE else "check the disk that holds it"
     return GovError(Code.TOOL_FAILED, f"{where}: {error.strerror or error}", hint)
+
+
+def _without_marks(where: str) -> str:
+    """The file that is meant, where the one that failed lay beside it for a moment."""
+    found = re.compile(r"(?<=/)\.([^/]+)\.\d+\.comfygov-[a-z]+(?=/|$)")
+    while found.search(where):
+        where = found.sub(r"\1", where)
+    return where
 
 
 _LEFTOVER = re.compile(r"\..+\.(?P<pid>\d+)\.comfygov-[a-z]+")
