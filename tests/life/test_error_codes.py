@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent.parent
 # Raised by a fault that another suite makes.
 ELSEWHERE = (
     Code.INTERNAL,
+    Code.JOB_FAILED,
     Code.PROMOTE_FAILED,
     Code.TORCH_MISFIT,
     Code.DISK_FULL,

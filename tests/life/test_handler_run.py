@@ -74,6 +74,8 @@ def test_a_job_that_fails_says_node_class_and_input(stage: Stage) -> None:
         ran.failed(exit_code, *words)
         assert not ran.stdout
 
+    job = ("--json", "handler", "run", "--runtime", str(stage.runtime), "--workflow", stage.workflow({"1": {}}))
+    assert stage.gov(*job).envelope["error"]["code"] == "job_failed"
     failed({"1": {"class_type": "StandinFail", "inputs": {"message": "oh no"}}}, 1, "node 1 (StandinFail)", "oh no")
     failed(picture(width=-1), 1, "node 1 (EmptyImage), input `width`")
     failed({"1": {"class_type": "Nowhere", "inputs": {}}}, 1, "no node class Nowhere", "node 1 (Nowhere)")

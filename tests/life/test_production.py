@@ -154,10 +154,10 @@ def test_a_trial_whose_process_was_killed_is_closed_by_the_next_change(governed:
         time.sleep(0.05)
     child.kill()
     child.communicate()
-    governed.gov("tx", "promote", "1").failed(1, "running")
-    assert "its process ended" in governed.gov("tx", "inspect", "1").ok().stdout
-    ran = governed.gov("tx", "abort", "1").ok()
+    ran = governed.gov("tx", "promote", "1").failed(1, "is failed and cannot be promoted")
     assert "marked as failed" in ran.stderr
+    assert "its process ended" in governed.gov("tx", "inspect", "1").ok().stdout
+    governed.gov("tx", "abort", "1").ok()
     assert governed.json("tx", "inspect", "1")["transaction"]["status"] == "aborted"
     assert not list((governed.home / ".venv-candidate").iterdir())
 
