@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -92,6 +93,8 @@ class Supervisor:
     _failed: GovError | None = None
     _stopping: bool = False
     _service: process.Service | None = None
+    # Every image has the same work directory, and a build shares the machine's processes: a path would name others' too.
+    _run_id: str = field(default_factory=lambda: f"handler:{os.urandom(8).hex()}")
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
 
@@ -154,10 +157,6 @@ class Supervisor:
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS + 10)
         process.end_marked(self._run_id)
-
-    @property
-    def _run_id(self) -> str:
-        return f"handler:{self.work.root}"
 
     # -- the thread --------------------------------------------------------------------------------
 
