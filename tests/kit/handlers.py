@@ -18,6 +18,12 @@ from typing import Any
 import psutil
 import urllib3
 
+from comfygov.delivery.handler import Handler
+from comfygov.model.delivery import JobResult
+from comfygov.model.handler import Settings
+from comfygov.ops.handler_runtime import VersionChoice
+from comfygov.ops.handler_worker import WorkerRequest, worker
+from comfygov.ports.progress import Silent
 from tests.kit.governed import Governed
 from tests.kit.repos import PACK, make_comfyui
 
@@ -93,6 +99,14 @@ class Stage(Governed):
         """`gov handler run` that must succeed; the result."""
         ran = self.gov("handler", "run", "--runtime", str(self.runtime), "--workflow", self.workflow(graph), *options)
         return json.loads(ran.ok().stdout)
+
+    @contextmanager
+    def inside(self, settings: Settings | None = None) -> Iterator[Handler]:
+        """A handler in this very process, with a ComfyUI that is ready."""
+        request = WorkerRequest(VersionChoice(runtime=str(self.runtime)), work_dir=str(self.root / "inside"))
+        with worker(request, settings or Settings(), "tests", Silent(), lambda _line: None) as handler:
+            handler.supervisor.first()
+            yield handler
 
     @contextmanager
     def serving(self, *options: str, http: bool = True) -> Iterator[Serving]:
@@ -198,6 +212,12 @@ class Serving:
                     return process
             time.sleep(0.02)
         raise AssertionError(f"no ComfyUI runs\n{self.said}")
+
+
+def do(handler: Handler, graph: object, **fields: Any) -> JobResult:
+    """A job of a handler that is in this process. Raises JobFailed."""
+    raw = {"workflow": graph, **fields}
+    return handler.run("j", raw, handler.deadline(raw), lambda _report: None)
 
 
 def pack(*classes: str) -> str:

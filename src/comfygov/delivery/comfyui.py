@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,8 +92,7 @@ class Supervisor:
     _failed: GovError | None = None
     _stopping: bool = False
     _service: process.Service | None = None
-    # Every image has the same work directory, and a build shares the machine's processes: a path would name others' too.
-    _run_id: str = field(default_factory=lambda: f"handler:{os.urandom(8).hex()}")
+    _run_id: str = ""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
 
@@ -143,7 +141,9 @@ class Supervisor:
             deadline.pause(0.05, "ComfyUI was being started")
 
     def end(self, comfy: Comfy, why: str) -> None:
-        """End this one; the next is started by itself."""
+        """End this one; the next is started by itself. One that has ended already stays as it is."""
+        if comfy.service.exit_code() is not None:
+            return
         comfy.why_ended = why
         self.say(f"comfygov: ComfyUI is started anew: {why}")
         comfy.service.stop(signal.SIGKILL, 0.0)
@@ -201,9 +201,10 @@ class Supervisor:
         comfy.events.wake()
         self._clear(comfy.service, comfy.follower, comfy.events)
 
-    def _clear(self, service: process.Service, follower: Follower, events: Events) -> None:
+    @staticmethod
+    def _clear(service: process.Service, follower: Follower, events: Events) -> None:
         service.stop(signal.SIGKILL, 0.0)
-        process.end_marked(self._run_id)
+        process.end_marked(service.run_id)
         events.stop()
         follower.stop()
 
@@ -222,6 +223,9 @@ class Supervisor:
         follower = Follower(self.work.log, self.say)
         follower.start()
         environment = places.environment(self.work, python, tree)
+        # One for each start: who ends a ComfyUI must not meet the next one. Not a path: every image has the same work
+        # directory, and a build shares the machine's processes.
+        self._run_id = f"handler:{os.urandom(8).hex()}"
         service = process.start_service(argv, cwd=tree, env=environment, run_id=self._run_id, stdout=self.work.log)
         client_id = uuid.uuid4().hex
         events = Events(lambda heard: Listener(command.DEFAULT_HOST, port, client_id, heard))
@@ -290,7 +294,3 @@ def _classes(info: dict[str, Any]) -> dict[str, NodeClass]:
         for name, schema in info.items()
         if isinstance(schema, dict)
     }
-
-
-def seconds_since(started: float) -> float:
-    return round(time.monotonic() - started, 4)

@@ -162,8 +162,9 @@ class Handler:
                 try:
                     return self._taken(comfy, work, graph, placed)
                 finally:
-                    if work.job.refresh_worker:
-                        self.supervisor.end(comfy, "the job asked for a fresh one")
+                    last = self.supervisor.now  # another than `comfy` where that one had ended
+                    if work.job.refresh_worker and last is not None:
+                        self.supervisor.end(last, "the job asked for a fresh one")
 
     def _taken(self, comfy: Comfy, work: _Work, graph: workflow.Graph, placed: Placed) -> tuple[str, dict[str, Any]]:
         """By this ComfyUI, or by the next one when it ends before it takes the workflow."""
