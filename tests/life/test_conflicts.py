@@ -172,6 +172,7 @@ def test_a_pack_that_contradicts_itself(governed: Governed) -> None:
 def test_a_forced_version_is_recorded_tried_and_promoted(two: Governed) -> None:
     two.gov("tx", "run", "new")
     two.gov("resolve", "2", "--override", "thing==2.0").failed(2, "needs a reason")
+    two.gov("resolve", "2", "--pin", "thing==2.0", "--reason", "r").failed(2, "a reason is kept with a forced version")
     spare = ("--override", "spare==1.0", "--override", "thing==2.0", "--reason", "r")
     before = two.json("tx", "inspect", "2")
     two.gov("resolve", "2", *spare).failed(2, "nothing here needs spare", "--pin spare==1.0")

@@ -49,6 +49,10 @@ def resolve(context: Context, request: ResolveRequest) -> Transaction:
         raise GovError(
             Code.USAGE, "a forced version goes against what a pack asks for, and needs a reason", 'add --reason "…"'
         )
+    if request.reason.strip() and not request.overrides:
+        raise GovError(
+            Code.USAGE, "a reason is kept with a forced version, and none is given", "leave --reason out, or --override"
+        )
     if not (request.pins or request.overrides or request.unpinned):
         raise GovError(Code.USAGE, "nothing is pinned", f"gov resolve {tx.txid} --suggest shows what would work")
     pins = tuple(map(exact_pin, request.pins))
