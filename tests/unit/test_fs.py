@@ -204,3 +204,11 @@ def test_an_error_names_the_file_that_is_meant_and_not_the_one_beside_it(tmp_pat
         twice = fs.beside(fs.beside(tmp_path / name, "tmp"), "tmp")
         said = fs.explain_os_error(OSError(errno.EROFS, "Read-only file system", str(twice)))
         assert said.message == f"{tmp_path / name} cannot be written: Read-only file system"
+
+
+def test_a_full_disk_without_a_file_name_says_which_disks_it_can_be() -> None:
+    nameless = fs.explain_os_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert nameless.code == Code.DISK_FULL
+    assert nameless.message == "a disk is full: the home's, cache's or TMPDIR's"
+    named = fs.explain_os_error(OSError(errno.ENOSPC, "No space left on device", "/disk/file"))
+    assert named.message == "the disk that holds /disk/file is full"

@@ -37,7 +37,9 @@ def explain_os_error(error: OSError, path: Path | None = None) -> GovError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return GovError(
             Code.DISK_FULL,
-            f"the disk that holds {where} is full",
+            f"the disk that holds {where} is full"
+            if error.filename or path
+            else "a disk is full: the home's, cache's or TMPDIR's",
             "free space, then run the command again",
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
