@@ -128,7 +128,7 @@ def test_the_evidence_is_shown() -> None:
 @pytest.mark.parametrize(
     ("pack", "verdict", "words"),
     [
-        (TRIED, "pass", "1 node classes"),
+        (TRIED, "pass", "it registers 1 node class"),
         (PackHealth("tried", loaded=True), "pass", "web-only"),
         (PackHealth("tried", loaded=False, reason="boom"), "fail", "does not import: boom"),
     ],

@@ -181,9 +181,13 @@ def _pack_loads(pack: PackHealth | None, prefix: str) -> Gate:
     if not pack.loaded:
         return Gate("pack_loads", "fail", f"{prefix}it does not import: {pack.reason}", _missing_module(pack.reason))
     if pack.classes:
-        reason = f"{prefix}it registers {len(pack.classes)} node classes"
+        reason = f"{prefix}it registers {_classes(len(pack.classes))}"
         return Gate("pack_loads", "pass", reason, pack.classes[:50])
     return Gate("pack_loads", "pass", f"{prefix}it loads and registers no node classes (a web-only pack)")
+
+
+def _classes(count: int) -> str:
+    return f"{count} node class" if count == 1 else f"{count} node classes"
 
 
 def _missing_module(reason: str) -> tuple[str, ...]:
