@@ -312,7 +312,7 @@ def test_a_result_too_large_is_told_before_it_is_lost(stage: Stage) -> None:
         assert (answer["status"], answer["output"]["code"]) == ("FAILED", "too_large")
         assert "1,000 can be returned" in answer["error"]
         assert "GCS_BUCKET" in answer["error"]
-        (kept,) = (stage.root / "large" / "output").rglob("*.png")
+        (kept,) = (stage.root / "large" / "kept").rglob("*.png")
         assert str(kept) in answer["error"]
 
 
@@ -324,6 +324,11 @@ def test_a_worker_that_cannot_start_ends_with_the_reason(tmp_path: Path) -> None
     ran = stage.gov("handler", "check", "--runtime", str(stage.runtime))
     ran.failed(1, "broken: No module named 'nothing_of_that_name'")
     stage.gov("handler", "health").failed(1, "no handler runs here")
+
+
+def test_names_of_objects_that_jobs_would_share_are_refused(stage: Stage) -> None:
+    ran = stage.gov("handler", "serve", "--runtime", str(stage.runtime), "--http", ":0", "--object-name", "{filename}")
+    ran.failed(2, "a job would overwrite results of others", "{job_id}/{filename}")
 
 
 def test_a_warm_up_runs_before_the_first_job(stage: Stage) -> None:

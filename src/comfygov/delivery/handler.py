@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from comfygov.delivery import execution, inputs, outputs, refusals, workflow
+import msgspec
+
+from comfygov.delivery import execution, inputs, kept, outputs, refusals, workflow
 from comfygov.delivery import job as jobs
 from comfygov.delivery.comfyui import Comfy, Supervisor
 from comfygov.delivery.deadline import Deadline
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from comfygov.delivery.events import Report
     from comfygov.delivery.inputs import Placed
     from comfygov.delivery.refusals import Knowledge
+    from comfygov.model.delivery import Artifact
     from comfygov.model.handler import Settings
 
 _BROKEN_GPU = ("CUDA error", "device-side assert", "an illegal memory access", "HIP error")
@@ -88,7 +91,6 @@ class Handler:
     settings: Settings
     knowledge: Knowledge
     _turns: Turns = field(default_factory=Turns)
-    _kept: list[str] = field(default_factory=list)
 
     def deadline(self, raw: object) -> Deadline:
         """The time that a job has from now on; a wrong `timeout` is told when the job is read."""
@@ -108,11 +110,8 @@ class Handler:
             raise
         except RecursionError as error:
             raise JobFailed("bad_job", "the job is nested too deeply") from error
-        except (GovError, OSError) as error:
-            known = error if isinstance(error, GovError) else fs.explain_os_error(error)
-            raise JobFailed(known.code.text, known.message, known.hint, retryable=True) from error
         except Exception as error:
-            raise JobFailed("internal", f"comfygov made a mistake: {type(error).__name__}: {error}") from error
+            raise _as_failure(error) from error
 
     def warm_up(self, comfy: Comfy, document: workflow.Graph, deadline: Deadline) -> None:
         """Run a workflow on a ComfyUI that no job has yet, and throw its results away. Raises JobFailed."""
@@ -123,7 +122,7 @@ class Handler:
             _, entry = self._executed(comfy, work, graph, inputs.Placed())
             found = outputs.collect(entry, self.supervisor.work, work.token)
         finally:
-            self._clear(work.token, found, keep=False)
+            self._clear(work.token, found)
 
     def _run(self, work: _Work) -> JobResult:
         root = self.supervisor.work
@@ -132,20 +131,31 @@ class Handler:
             graph = self._graph(work)
             placed = inputs.place(work.job.files, root.input, work.token, self.settings, work.deadline)
         found: Sequence[outputs.FileOutput | outputs.ValueOutput] = ()
-        keep = False
         try:
+            delivery = Delivery(work.job, self.settings.storage, work.deadline)
+            delivery.prepare()
             prompt_id, entry = self._in_turn(work, graph, placed)
             found = self._collected(work, graph, entry)
-            with work.timed("outputs"):
-                delivery = Delivery(work.job, self.settings.storage, work.deadline)
-                artifacts = delivery.deliver(_wanted(found, previews=work.job.previews))
-        except JobFailed as failure:
-            keep = failure.error.code == "too_large"
-            raise
+            artifacts = self._delivered(work, delivery, _wanted(found, previews=work.job.previews))
         finally:
             placed.remove()
-            self._clear(work.token, found, keep=keep)
+            self._clear(work.token, found)
         return self._result(work, prompt_id, artifacts)
+
+    def _delivered(
+        self, work: _Work, delivery: Delivery, found: Sequence[outputs.FileOutput | outputs.ValueOutput]
+    ) -> Sequence[Artifact]:
+        """Raises JobFailed; then the files are kept, and it says where, unless nobody wants them any more."""
+        try:
+            with work.timed("outputs"):
+                return delivery.deliver(found)
+        except Exception as error:
+            failure = _as_failure(error)
+            if failure.error.code == "cancelled":
+                raise failure from error
+            lines = kept.keep(self.supervisor.work, work.token, found)
+            failure.error = msgspec.structs.replace(failure.error, details=(*failure.error.details, *lines))
+            raise failure from error
 
     def _graph(self, work: _Work) -> workflow.Graph:
         document = work.job.workflow
@@ -215,19 +225,11 @@ class Handler:
             raise JobFailed("no_output", message, "a node before it blocks its inputs; the worker's log may say why")
         return found
 
-    def _clear(self, token: str, found: Sequence[outputs.FileOutput | outputs.ValueOutput], *, keep: bool) -> None:
-        """The job's folder, and files elsewhere that its nodes named. Of results that were too large to be returned
-        those of the last such job stay."""
+    def _clear(self, token: str, found: Sequence[outputs.FileOutput | outputs.ValueOutput]) -> None:
+        """The job's folder, and previews that its nodes named. What lies elsewhere may be others' too."""
         root = self.supervisor.work
-        if keep:
-            self._kept.append(token)
-            while len(self._kept) > 1:
-                fs.remove_tree(root.output / self._kept.pop(0))
-            return
         for one in found:
-            if isinstance(one, FileOutput) and one.path.is_relative_to(root.output / token):
-                continue
-            if isinstance(one, FileOutput):
+            if isinstance(one, FileOutput) and one.path.is_relative_to(root.temp):
                 one.path.unlink(missing_ok=True)
         fs.remove_tree(root.output / token)
         fs.remove_tree(root.temp / token)
@@ -243,6 +245,16 @@ class Handler:
             version=RunningVersion(runtime.version, runtime.digest),
             prompt_id=prompt_id,
         )
+
+
+def _as_failure(error: Exception) -> JobFailed:
+    """Any error as the failure of a job."""
+    if isinstance(error, JobFailed):
+        return error
+    if isinstance(error, (GovError, OSError)):
+        known = error if isinstance(error, GovError) else fs.explain_os_error(error)
+        return JobFailed(known.code.text, known.message, known.hint, retryable=True)
+    return JobFailed("internal", f"comfygov made a mistake: {type(error).__name__}: {error}")
 
 
 def _wanted(

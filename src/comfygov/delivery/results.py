@@ -48,6 +48,20 @@ class Delivery:
     storage: Storage
     deadline: Deadline
     _keys: set[str] = field(default_factory=set)
+    _sinks: dict[OutputMode, sinks.OutputSink] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Before the workflow runs: raises JobFailed when there is nowhere to put its results."""
+        if self.mode != "base64":
+            self._sink(self.mode)
+
+    def _sink(self, mode: OutputMode) -> sinks.OutputSink:
+        if mode not in self._sinks:
+            try:
+                self._sinks[mode] = sinks.make(mode, self.storage, self.job.bucket)
+            except GovError as error:
+                raise from_gov_error(error) from error
+        return self._sinks[mode]
 
     @property
     def mode(self) -> OutputMode:
@@ -74,10 +88,7 @@ class Delivery:
         size = sum(_inline_size(one) for one in found if isinstance(one, ValueOutput))
         if limit is not None and size > limit:
             raise _too_large([one for one in found if isinstance(one, ValueOutput)], size, limit)
-        try:
-            sink = sinks.make(mode, self.storage, self.job.bucket)
-        except GovError as error:
-            raise from_gov_error(error) from error
+        sink = self._sink(mode)
         return tuple(self._put(one, sink) if isinstance(one, FileOutput) else _valued(one) for one in found)
 
     def _put(self, one: FileOutput, sink: sinks.OutputSink) -> Artifact:
@@ -170,10 +181,7 @@ def _described(one: FileOutput, how: str, data: str, done: Uploaded) -> Artifact
 
 def _too_large(found: Sequence[Found], size: int, limit: int) -> JobFailed:
     lines = [
-        f"{one.filename} (node {one.node_id}): {one.path.stat().st_size:,} bytes, kept at {one.path}"
-        if isinstance(one, FileOutput)
-        else f"a value of node {one.node_id}: {_inline_size(one):,} bytes"
-        for one in found
+        f"a value of node {one.node_id}: {_inline_size(one):,} bytes" for one in found if isinstance(one, ValueOutput)
     ]
     message = f"the results need {size:,} bytes inline, and {limit:,} can be returned"
     hint = "have them stored: set GCS_BUCKET, S3_BUCKET or AZURE_CONTAINER for the worker, or send `output_mode`"

@@ -39,6 +39,11 @@ class Work:
         return self.root / "user"
 
     @property
+    def kept(self) -> Path:
+        """Results that could not be delivered; outside of what ComfyUI knows."""
+        return self.root / "kept"
+
+    @property
     def log(self) -> Path:
         return self.root / "comfyui.log"
 
@@ -55,8 +60,15 @@ class Work:
         ]
 
     def remove(self) -> None:
-        if self.is_temporary:
+        """A temporary one; results that could not be delivered stay."""
+        if not self.is_temporary:
+            return
+        if not self.kept.is_dir():
             fs.remove_tree(self.root)
+            return
+        for path in self.root.iterdir():
+            if path != self.kept:
+                fs.remove_tree(path)
 
 
 def make(given: str) -> Work:
