@@ -52,6 +52,9 @@ def serve(
 ) -> Served:
     """Raises GovError when ComfyUI does not start, or not again."""
     started = time.monotonic()
+    if "{job_id}" not in settings.storage.object_name:
+        message = f"--object-name: with `{settings.storage.object_name}` a job would overwrite results of others"
+        raise GovError(Code.USAGE, message, "--object-name '{job_id}/{filename}'")
     with worker(request.worker, settings, command, progress, say) as handler:
         supervisor = handler.supervisor
         supervisor.changed = lambda: handler_status.write(supervisor, request.http or "")
@@ -101,10 +104,12 @@ def _http(request: ServeRequest, handler: Handler, progress: Progress) -> dict[s
         progress.note(f"listening on http://{shown}:{listening.port}")
         check_sink(handler.settings)
         _until_ended(handler, progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GovError) as end:
         service.draining = True
         progress.note(f"ending: jobs that run have {request.grace_seconds:g} s")
         table.close("the worker is going away", request.grace_seconds)
+        if isinstance(end, GovError):
+            raise
     finally:
         listening.close()
     return {status.lower(): count for status, count in table.ended.items()}
