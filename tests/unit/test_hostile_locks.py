@@ -263,6 +263,23 @@ def test_project_files_of_a_lock(tmp_path: Path, where: str, name: str) -> None:
         assert judged(tmp_path, json.dumps(sealed(document)).encode()) is None
 
 
+@pytest.mark.parametrize("sign", ["\n", "\r", " ", "\u2028", "\x1b"])
+@pytest.mark.parametrize("field", ["index_url", "find_links"])
+def test_an_address_is_one_printable_word(tmp_path: Path, field: str, sign: str) -> None:
+    """It comes into a Dockerfile and into command lines."""
+
+    def lock_with(address: str) -> bytes:
+        document = copy.deepcopy(LOCK)
+        given = (address,) if field == "find_links" else address
+        declared = msgspec.structs.replace(declaration.parse(document["python"]["pyproject"]), **{field: given})
+        document["python"]["pyproject"] = declaration.render(declared, "")
+        document["python"]["indexes"] = list(portable.indexes(document["python"]["pyproject"]))
+        return json.dumps(sealed(document)).encode()
+
+    assert judged(tmp_path, lock_with("https://example.org/simple")) is not None
+    assert judged(tmp_path, lock_with(f"https://example.org/simple{sign}RUN id")) is None
+
+
 def test_a_file_that_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none", tmp_path / "none" / "below"):
         with pytest.raises(GovError):

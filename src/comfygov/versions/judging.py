@@ -110,6 +110,9 @@ def _python(path: Path, python: LockedPython) -> None:
             raise bad(path, f"the package {name[:100]} would come from {without_credentials(place)[:200]}")
     if any(link != WHEELS and not link.startswith(("http://", "https://")) for link in links):
         raise bad(path, "its pyproject names a folder for wheels")
+    addresses = [*links, *(entry.get("url", "") for entry in uv.get("index", []))]
+    if not all(text.isprintable() and " " not in text for text in addresses):
+        raise bad(path, "its pyproject names an address with a space or a sign that cannot be printed")
     if packages != python.packages or indexes != python.indexes:
         raise bad(path, "its list of packages or indexes is not the one of its uv.lock and pyproject")
     _builds(path, python, several)

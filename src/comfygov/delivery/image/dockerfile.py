@@ -165,7 +165,11 @@ def _unpack(record: ImageRecord, given: str, source: str, target: str) -> Iterat
 
 
 def _run(given: str, mounts: list[str], commands: list[str]) -> Iterator[str]:
-    """One RUN. `given`, the sum of what it reads, is part of it, so that no engine takes an old layer for it."""
+    """One RUN. `given`, the sum of what it reads, is part of it, so that no engine takes an old layer for it.
+
+    Raises ValueError for a word that would begin an instruction of its own."""
+    if any("\n" in word or "\r" in word for word in (given, *mounts, *commands)):
+        raise ValueError("an instruction of a Dockerfile is one line")
     yield " \\\n    ".join(["RUN", *mounts, f"set -eu; umask 022; : {given or 'nothing given'};"]) + " \\"
     yield "; \\\n".join(f"    {command}" for command in commands)
 
