@@ -110,14 +110,17 @@ def _python(path: Path, python: LockedPython) -> None:
             raise bad(path, f"the package {name[:100]} would come from {without_credentials(place)[:200]}")
     if any(link != WHEELS and not link.startswith(("http://", "https://")) for link in links):
         raise bad(path, "its pyproject names a folder for wheels")
-    addresses = [*links, *(entry.get("url", "") for entry in uv.get("index", []))]
-    if not all(text.isprintable() and " " not in text for text in addresses):
-        raise bad(path, "its pyproject names an address with a space or a sign that cannot be printed")
+    _one_word_each(path, [*links, *(entry.get("url", "") for entry in uv.get("index", []))])
     if packages != python.packages or indexes != python.indexes:
         raise bad(path, "its list of packages or indexes is not the one of its uv.lock and pyproject")
     _builds(path, python, several)
     for package in packages:
         _package(path, package.name, package.source, package.hashes)
+
+
+def _one_word_each(path: Path, addresses: list[str]) -> None:
+    if not all(text.isprintable() and " " not in text for text in addresses):
+        raise bad(path, "its pyproject names an address with a space or a sign that cannot be printed")
 
 
 def _refuse_depth(document: object) -> None:
