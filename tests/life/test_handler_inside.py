@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -86,3 +87,22 @@ def test_files_that_are_not_the_jobs_own_stay(handler: Handler) -> None:
     assert standing.is_file()
     standing.unlink()
     assert root.output.is_dir()
+
+
+def test_signals_while_a_handler_ends_leave_no_comfyui(tmp_path: Path) -> None:
+    found: list[Comfy] = []
+    try:
+        with Stage(tmp_path).prepare().inside() as handler:
+            stop = handler.supervisor.stop
+            found.append(handler.supervisor.first())
+
+            def disturbed() -> None:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.raise_signal(number)
+                stop()
+
+            handler.supervisor.stop = disturbed  # type: ignore[method-assign]
+    except KeyboardInterrupt:
+        found[0].service.stop(signal.SIGKILL, 0.0)
+        pytest.fail("a signal cut the end short")
+    assert found[0].service.exit_code() is not None

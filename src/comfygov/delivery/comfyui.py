@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import uuid
@@ -92,7 +91,6 @@ class Supervisor:
     _failed: GovError | None = None
     _stopping: bool = False
     _service: process.Service | None = None
-    _run_id: str = ""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
 
@@ -156,7 +154,7 @@ class Supervisor:
             self._service.stop(signal.SIGTERM, _STOP_SECONDS)
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS + 10)
-        process.end_marked(self._run_id)
+        places.end_left_running(self.work)
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -223,10 +221,8 @@ class Supervisor:
         follower = Follower(self.work.log, self.say)
         follower.start()
         environment = places.environment(self.work, python, tree)
-        # One for each start: who ends a ComfyUI must not meet the next one. Not a path: every image has the same work
-        # directory, and a build shares the machine's processes.
-        self._run_id = f"handler:{os.urandom(8).hex()}"
-        service = process.start_service(argv, cwd=tree, env=environment, run_id=self._run_id, stdout=self.work.log)
+        run_id = places.new_run_id(self.work)
+        service = process.start_service(argv, cwd=tree, env=environment, run_id=run_id, stdout=self.work.log)
         client_id = uuid.uuid4().hex
         events = Events(lambda heard: Listener(command.DEFAULT_HOST, port, client_id, heard))
         try:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
-from comfygov.ports import desk, fs, process
+from comfygov.ports import desk, fs, lock, process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The handler's own keys: what a pack does not see it cannot tell.
 _OURS = ("RUNPOD_", "BUCKET_", "AWS_", "AZURE_", "GOOGLE_", "GCS_", "COMFYGOV_", "COMFY_ORG_API_KEY")
+_TEMPORARY = "comfygov-handler-"
+_RUN_ID = re.compile(r"handler:[0-9a-f]{16}")
+_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,16 @@ class Work:
     def log(self) -> Path:
         return self.root / "comfyui.log"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the handler that works here."""
+        return self.root / "handler.lock"
+
+    @property
+    def run_record(self) -> Path:
+        """The mark of the ComfyUI that runs here: what a killed handler leaves running is found by it."""
+        return self.root / "comfyui.run"
+
     def folder_of(self, kind: str) -> Path:
         """Where ComfyUI keeps files of `type` output, input or temp."""
         return {"input": self.input, "temp": self.temp}.get(kind, self.output)
@@ -71,6 +90,66 @@ class Work:
                 fs.remove_tree(path)
 
 
+@contextmanager
+def held(given: str, command: str) -> Iterator[Work]:
+    """A work directory for the block, and for nobody else: `given`, else a temporary one. What a killed handler left
+    running there is ended, and temporary ones of killed handlers go. Raises GovError when it is used or unusable."""
+    _remove_left_behind(command)
+    work = make(given)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.exclusive(work.lock, command, _WAIT_SECONDS))
+        except GovError as error:
+            raise _used(work) if error.code is Code.BUSY else error from error
+        except OSError as error:
+            raise fs.explain_os_error(error, work.lock) from error
+        stack.callback(work.remove)
+        end_left_running(work)
+        yield work
+
+
+def _used(work: Work) -> GovError:
+    holder = lock.holder(work.lock)
+    who = f" (`{holder.command}`, pid {holder.pid})" if holder and holder.pid else ""
+    message = f"another handler works in {work.root}{who}"
+    return GovError(Code.BUSY, message, "wait until it has ended, or name another --work-dir")
+
+
+def new_run_id(work: Work) -> str:
+    """The mark for one start of ComfyUI, on disk before there is a process that carries it. One for each start: who
+    ends a ComfyUI must not meet the next one. Not a path: every image has the same work directory, and a build shares
+    the machine's processes."""
+    run_id = f"handler:{os.urandom(8).hex()}"
+    with fs.explained(work.run_record):
+        fs.write_atomic(work.run_record, run_id.encode())
+    return run_id
+
+
+def end_left_running(work: Work) -> None:
+    """End the ComfyUI whose handler is gone, with all that it started."""
+    try:
+        run_id = work.run_record.read_text(errors="replace")
+    except FileNotFoundError:
+        return
+    if _RUN_ID.fullmatch(run_id):
+        process.end_marked(run_id)
+    work.run_record.unlink(missing_ok=True)
+
+
+def _remove_left_behind(command: str) -> None:
+    """Temporary directories whose handler was killed: it had the lock, and nobody has it now."""
+    for root in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        work = Work(root, is_temporary=True)
+        try:
+            # The name of a holder in it: a directory that is only just being made has none.
+            if root.lstat().st_uid == os.getuid() and work.lock.stat().st_size and lock.works(work.lock):
+                with lock.exclusive(work.lock, command, 0):
+                    end_left_running(work)
+                    work.remove()
+        except (OSError, GovError):
+            continue  # used, gone, or not ours to remove
+
+
 def make(given: str) -> Work:
     """A work directory: `given`, else a fresh temporary one. Raises GovError when it cannot be written."""
     if given:
@@ -79,7 +158,7 @@ def make(given: str) -> Work:
             root.mkdir(parents=True, exist_ok=True)
         work = Work(root)
     else:
-        work = Work(Path(tempfile.mkdtemp(prefix="comfygov-handler-")), is_temporary=True)
+        work = Work(Path(tempfile.mkdtemp(prefix=_TEMPORARY)), is_temporary=True)
     with fs.explained(work.root):
         for folder in (work.output, work.input, work.temp, work.user, work.root / "tmp", work.root / "home"):
             folder.mkdir(exist_ok=True)

@@ -64,7 +64,7 @@ def write(supervisor: Supervisor, http: str) -> None:
     )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fs.write_atomic(path, msgspec.json.encode(status))
+        fs.write_if_changed(path, msgspec.json.encode(status))
     except OSError:
         pass
 

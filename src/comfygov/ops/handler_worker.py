@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from comfygov.model.version import VersionLock
     from comfygov.ports.progress import Progress
 
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LEAST_BYTES = 16 << 20
 _MAX_WORKFLOW_BYTES = 200_000_000
 
@@ -52,37 +53,37 @@ def worker(
     refuse_bad_storage(settings.storage)
     runtime, locked = handler_runtime.choose(request.choice, command, progress)
     graph = read_workflow(Path(request.warm_up)) if request.warm_up else None
-    place = work.make(request.work_dir)
-    try:
+    with _ended_by_signals() as ending, work.held(request.work_dir, command) as place:
         work.refuse_little_space(place, _LEAST_BYTES)
         expects = locked.expects if locked else Baseline()
         supervisor = Supervisor(runtime, place, settings, expects, say)
         handler = Handler(supervisor, settings, knowledge(runtime, locked))
         if graph is not None:
             supervisor.prepare = lambda comfy: _warm_up(supervisor, comfy, handler, graph)
-        with _ended_by_signals():
-            supervisor.start()
-            try:
-                yield handler
-            finally:
-                supervisor.stop()
-    finally:
-        place.remove()
+        supervisor.start()
+        try:
+            yield handler
+        finally:
+            ending.set()
+            supervisor.stop()
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal become KeyboardInterrupt, so that everything is cleared away."""
+def _ended_by_signals() -> Iterator[threading.Event]:
+    """Ctrl-C, SIGTERM and a closed terminal become KeyboardInterrupt, so that everything is cleared away. Once the
+    event is set they do nothing: another one would leave ComfyUI running."""
+    ending = threading.Event()
 
     def hand_on(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        if not ending.is_set():
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield ending
         return
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, hand_on) for number in _ENDS}
     try:
-        yield
+        yield ending
     finally:
         for number, known in before.items():
             signal.signal(number, known)
