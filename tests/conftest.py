@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.kit.emulators import Gcs, S3Server
     from tests.kit.s3_standin import S3StandIn
+    from tests.kit.spread import Spread
 
 # A shell that starts this in the background has it ignore Ctrl-C, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,6 +26,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The first draw loads Unicode tables; on a busy machine that alone is over Hypothesis's second.
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("busy")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Spread:
+    from tests.kit.spread import Spread
+
+    return Spread(config, log)
 
 
 @pytest.fixture

@@ -35,7 +35,18 @@ def missing() -> str:
 
 
 class CannotError(Exception):
-    """This machine lets nobody make images: no mirror answers, or mounts are refused."""
+    """This machine lets nobody make images: no mirror or PyPI answers, or mounts are refused. A reason to skip."""
+
+
+def _or_cannot(what: str, *argv: str | Path, env: dict[str, str] | None = None) -> str:
+    """What a program that is not ours prints. Raises CannotError where it fails."""
+    try:
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CannotError(f"{what}: {error}") from error
+    if done.returncode != 0:
+        raise CannotError(f"{what}: {' | '.join(done.stderr.splitlines()[-5:])[-1000:]}")
+    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -73,27 +84,50 @@ class Engines:
 
 
 def make(root: Path) -> Engines:
-    """A store at `root` with the base image and that of uv."""
+    """A store at `root` with the base image and that of uv. Raises CannotError, and leaves nothing then."""
     root.mkdir(parents=True)
     storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{root}/store"\nrunroot = "{root}/run"\n'
     (root / "storage.conf").write_text(storage)
     (root / "containers.conf").write_text(_CONTAINERS)
     engines = Engines(root)
-    base = root / "base"
-    base.mkdir()
+    try:
+        _fill(engines)
+    except BaseException:
+        engines.close()
+        raise
+    return engines
+
+
+def _fill(engines: Engines) -> None:
+    if not CERTIFICATES.is_file():
+        raise CannotError(f"there is no {CERTIFICATES}, by which a build trusts PyPI")
+    base, uv, probe = (engines.root / name for name in ("base", "uv", "probe"))
+    for folder in (base, uv, probe):
+        folder.mkdir()
     _link(base_tar(), base / "base.tar")
     shutil.copy(CERTIFICATES, base / "ca.crt")
     trust = f"COPY ca.crt {CERTIFICATES}\nENV SSL_CERT_FILE={CERTIFICATES}\n"
-    (base / "Dockerfile").write_text(f"FROM scratch\nADD base.tar /\n{trust}")
-    done = engines.run("buildah", "build", "--quiet", "--timestamp", "0", "--tag", BASE, str(base))
-    if done.returncode != 0:
-        raise CannotError(done.stderr[-2000:])
-    uv = root / "uv"
-    uv.mkdir()
+    _build(engines, base, BASE, f"FROM scratch\nADD base.tar /\n{trust}", "buildah makes no image here")
     _link(Path(sys.executable).with_name("uv"), uv / "uv")
-    (uv / "Dockerfile").write_text("FROM scratch\nCOPY uv /uv\n")
-    engines.ok("buildah", "build", "--quiet", "--timestamp", "0", "--tag", UV, str(uv))
-    return engines
+    _build(engines, uv, UV, "FROM scratch\nCOPY uv /uv\n", "buildah makes no image here")
+    _build(engines, probe, "localhost/probe:1", _PROBE, "a build reaches no PyPI here, where the handler comes from")
+    environment = {**os.environ, **engines.env}
+    run = ("podman", "run", "--rm", "--network", "none", BASE, "true")
+    _or_cannot("podman starts no container here", *run, env=environment)
+
+
+# By uv as our own builds do, of the smallest package that the handler needs.
+_PROBE = f"""FROM {UV} AS uv
+FROM {BASE}
+RUN --mount=type=bind,from=uv,source=/uv,target=/mnt/uv/uv \\
+    UV_NO_CACHE=1 /mnt/uv/uv pip install --python /usr/bin/python3 --no-deps --target /tmp/probe click
+"""
+
+
+def _build(engines: Engines, folder: Path, tag: str, dockerfile: str, what: str) -> None:
+    (folder / "Dockerfile").write_text(dockerfile)
+    words = ("buildah", "build", "--quiet", "--timestamp", "0", "--tag", tag, folder)
+    _or_cannot(what, *words, env={**os.environ, **engines.env})
 
 
 def _link(source: Path, target: Path) -> None:
@@ -113,11 +147,11 @@ def base_tar() -> Path:
         staged = path.with_suffix(f".{os.getpid()}.tar")
         mirror = _mirror(release)
         argv = ["mmdebstrap", "--variant=apt", f"--include={_PACKAGES}", *_LEAN, release, str(staged), mirror]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode != 0:
+        try:
+            _or_cannot("no base image could be made of the system's packages", *argv)
+            staged.rename(path)
+        finally:
             staged.unlink(missing_ok=True)
-            raise CannotError(done.stderr[-2000:])
-        staged.rename(path)
     return path
 
 
@@ -136,6 +170,9 @@ def _os_release(name: str) -> str:
 
 def _mirror(release: str) -> str:
     """Where this system's own packages of its release come from, as apt says."""
-    words = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
-    return next(line.split()[0] for line in listed if line.endswith(f" {release}"))
+    words = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
+    lines = _or_cannot("apt does not say where packages come from", *words).splitlines()
+    found = [line.split()[0] for line in lines if line.endswith(f" {release}")]
+    if not found:
+        raise CannotError(f"apt knows no mirror of {release} here (apt-get update)")
+    return found[0]
