@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--offline", is_flag=True, help="Ask no server.")
 @common
-def doctor(options: Options) -> int:
-    """What this machine can do: sandbox, git, uv, GPU, disk, and how to get the rest. Works without a home too."""
+def doctor(options: Options, *, offline: bool) -> int:
+    """What this machine can do: sandbox, git, uv, GPU and torch, disk, file system, engines for images, and whether the
+    sources of a home answer; and how to get the rest. Works without a home too."""
     from comfygov.cli.render.doctor_views import doctor_lines
     from comfygov.ops.doctor import examine
 
-    result = examine(_context(options))
+    result = examine(_context(options), offline=offline)
     failed = [check for check in result.checks if check.verdict == "fail"]
     error = GovError(Code.TOOL_MISSING, failed[0].words, "; ".join(failed[0].advice)) if failed else None
     show(options, result, doctor_lines(result), findings=failed, error=error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from threading import Lock
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
 from comfygov.models.hashing import BLOCK_BYTES, Memory, sha256_of
-from comfygov.ports import faults, fs
+from comfygov.ports import faults, filesystem, fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-_FICLONE = 0x40049409
-"""ioctl that shares the blocks of a file (Linux uapi/linux/fs.h)."""
 _NO_HARDLINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 _SETTLED_SECONDS = 10
 _READ_ONLY = 0o444
@@ -142,7 +139,7 @@ def clone_or_copy(blob: Path, target: Path, seen: Callable[[int], None]) -> None
     """On another file system, or where there are no hardlinks. Raises `disk_full` before the first byte."""
     facts = blob.stat()
     with blob.open("rb", buffering=0) as source, target.open("xb", buffering=0) as copy:
-        if not _clone(source.fileno(), copy.fileno()):
+        if not filesystem.reflink(source.fileno(), copy.fileno()):
             _refuse_without_room(target, facts.st_size)
             buffer = memoryview(bytearray(BLOCK_BYTES))
             while count := source.readinto(buffer):
@@ -155,18 +152,6 @@ def clone_or_copy(blob: Path, target: Path, seen: Callable[[int], None]) -> None
 def _write_all(descriptor: int, data: memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-
-
-def _clone(source: int, target: int) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    import fcntl
-
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:
-        return False
-    return True
 
 
 def _refuse_without_room(target: Path, size: int) -> None:

@@ -6,14 +6,15 @@ A check is a function in CHECKS that yields what it found; it gets the home, if 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from comfygov.delivery.image.engine import ENGINES, Engine
 from comfygov.errors import GovError
-from comfygov.ops import doctor_sandbox
-from comfygov.ports import fs, process
+from comfygov.ops import doctor_network, doctor_places, doctor_sandbox
+from comfygov.ops.doctor_check import Check
+from comfygov.ports import process
 from comfygov.ports.uv import Uv, find_binary
 from comfygov.resolve import torch_backend
 
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
     from comfygov.ops.context import Context
 
 _TOOL_SECONDS = 20.0
-_LITTLE_DISK_BYTES = 10 << 30
-"""An environment with torch takes about 6 GB, and a trial one more as far as it differs."""
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `warn` works and could be better, `fail` keeps commands from working; `details` say
-    more, `advice` what to do."""
-
-    name: str
-    verdict: Literal["pass", "warn", "fail"]
-    words: str
-    details: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -43,9 +31,10 @@ class Examined(msgspec.Struct, frozen=True):
     checks: tuple[Check, ...]
 
 
-def examine(context: Context | None) -> Examined:
-    """Run every check."""
-    found = tuple(check for look in CHECKS for check in look(context))
+def examine(context: Context | None, *, offline: bool = False) -> Examined:
+    """Run every check; `offline` asks no server."""
+    looks = CHECKS if offline else (*CHECKS, doctor_network.network)
+    found = tuple(check for look in looks for check in look(context))
     return Examined(str(context.home.root) if context else None, found)
 
 
@@ -104,7 +93,7 @@ def _uv(_: Context | None) -> Iterator[Check]:
         yield Check("uv", "fail", error.message, (), (error.hint,))
 
 
-def _gpu(_: Context | None) -> Iterator[Check]:
+def _gpu(context: Context | None) -> Iterator[Check]:
     driver = torch_backend.nvidia_driver()
     if driver is not None:
         yield Check("gpu", "pass", f"NVIDIA driver {driver}: trials see the GPU too")
@@ -112,14 +101,43 @@ def _gpu(_: Context | None) -> Iterator[Check]:
         yield Check("gpu", "pass", "there is one that ComfyUI can use: trials see it too")
     else:
         yield Check("gpu", "pass", "none that is known: ComfyUI runs with --cpu")
+    if context and context.snapshots.head():
+        yield from torch_check(context.head_state().baseline.pytorch_version, driver)
 
 
-def _disk(context: Context | None) -> Iterator[Check]:
-    place = context.home.root if context else Path.cwd()
-    free = fs.free_bytes(place)
-    little = free < _LITTLE_DISK_BYTES
-    advice = ("gov gc --dry-run shows what can go",) if little and context else ()
-    yield Check("disk", "warn" if little else "pass", f"{free / 1e9:.1f} GB are free at {place}", (), advice)
+def torch_check(version: str, driver: int | None) -> Iterator[Check]:
+    """Whether the torch of a home (`2.11.0+cu130`) and the NVIDIA driver of this machine fit each other."""
+    build = version.partition("+")[2]
+    needed = torch_backend.driver_for(build)
+    if driver is None or not build or (needed is None and build != "cpu"):
+        return
+    fitting = torch_backend.detect(sys.platform)
+    advice = (f'[python] torch_backends = ["{fitting}"] in config.toml, then gov tx run --upgrade torch',)
+    if needed is None:
+        yield Check("torch", "warn", f"torch {version} is built for the processor, and there is a GPU", (), advice)
+    elif driver < needed:
+        words = f"torch {version} needs NVIDIA driver {needed} or newer, and this machine has {driver}"
+        yield Check("torch", "warn", words, (), ("update the driver", *advice))
+    else:
+        yield Check("torch", "pass", f"torch {version} fits NVIDIA driver {driver}")
 
 
-CHECKS: tuple[Callable[[Context | None], Iterator[Check]], ...] = (_sandbox, _git, _uv, _gpu, _disk)
+def _engines(_: Context | None) -> Iterator[Check]:
+    """What `gov image build` could use; nothing else needs one."""
+    reasons = {name: Engine(name).answers() for name in ENGINES}
+    usable = [name for name, reason in reasons.items() if not reason]
+    words = f"images can be built with {', '.join(usable)}" if usable else "none: images are built elsewhere"
+    why = tuple(f"{name} {reason}" for name, reason in reasons.items() if reason)
+    advice = () if usable else ("install docker, podman or buildah for gov image build; gov image context needs none",)
+    yield Check("engines", "pass", words, why, advice)
+
+
+CHECKS: tuple[Callable[[Context | None], Iterator[Check]], ...] = (
+    _sandbox,
+    _git,
+    _uv,
+    _gpu,
+    doctor_places.disk,
+    doctor_places.file_system,
+    _engines,
+)

@@ -25,6 +25,7 @@ __all__ = ["Git", "Source", "git_folder", "parse_source", "recorded_source"]
 
 FETCH_TIMEOUT_SECONDS = 1800.0
 LOCAL_TIMEOUT_SECONDS = 300.0
+ASK_TIMEOUT_SECONDS = 15.0
 
 _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
 _UNBORN = "refs/heads/comfygov-unborn"
@@ -126,6 +127,12 @@ class Git:
         if done.exit_code != 0:
             raise fetch_failure(source, repository, done)
         return repository
+
+    def ask_server(self, source: Source) -> None:
+        """Read the newest commit's name from where `source` comes from. Raises what `fetch` raises, and `timeout`."""
+        done = self._run(["ls-remote", "--quiet", "--", source.fetch_url, "HEAD"], None, ASK_TIMEOUT_SECONDS)
+        if done.exit_code != 0:
+            raise fetch_failure(source, self.cache, done)
 
     @contextmanager
     def _writing(self, repository: Path) -> Iterator[None]:

@@ -18,6 +18,7 @@ from comfygov.ports.frame import frame_problems
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ASK_TIMEOUT_SECONDS = 15.0
 LOCK_TIMEOUT_SECONDS = 600.0
 SYNC_TIMEOUT_SECONDS = 3600.0
 
@@ -221,6 +222,25 @@ class Uv:
                 f"install it (`uv python install {wanted}`), or name another with --python PATH",
             )
         return found
+
+    def cache_folder(self) -> Path:
+        """Where uv keeps packages."""
+        return Path(self._run(["cache", "dir"], cwd=Path.cwd(), timeout_seconds=20).stdout.strip())
+
+    def ask_index(self, url: str, folder: Path) -> None:
+        """Ask the package index at `url` (empty: the default one) for a package, past the cache; `folder` is for files
+        that are needed meanwhile. Raises `network` or `timeout`; what the index answers does not matter."""
+        asked = folder / "asked.txt"
+        asked.write_text("torch\n" if "pytorch" in url else "pip\n")
+        index = ("--default-index", url) if url else ()
+        done = self._run(
+            ["pip", "compile", "--quiet", "--no-deps", "--refresh", "--cache-dir", str(folder), *index, str(asked)],
+            cwd=folder,
+            timeout_seconds=ASK_TIMEOUT_SECONDS,
+        )
+        failed = _failure("read it", done)
+        if done.exit_code != 0 and failed.code is Code.NETWORK:
+            raise failed
 
     def version(self) -> str:
         """`0.13.9`"""

@@ -37,6 +37,14 @@ def detect(system: str) -> str:
     return next((name for floor, name in _DRIVER_FLOOR if driver >= floor), "cpu")
 
 
+def driver_for(build: str) -> int | None:
+    """The lowest driver (major number) that runs a CUDA build (`cu130`); None for every other build. A build that is
+    not in the table needs what the next older one of it needs."""
+    if not re.fullmatch(r"cu[0-9]{3}", build):
+        return None
+    return next((floor for floor, name in _DRIVER_FLOOR if int(build[2:]) >= int(name[2:])), None)
+
+
 def nvidia_driver() -> int | None:
     """The major number of the NVIDIA driver; None without a GPU that answers."""
     tool = shutil.which("nvidia-smi")
