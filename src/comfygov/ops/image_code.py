@@ -38,10 +38,16 @@ def target_of(name: str) -> str:
 def put(git: Git, lock: VersionLock, context: Path, scratch: Path) -> CodeManifest:
     """Write `comfyui/code.tar` and `packs/NAME/code.tar`; what is not in the object cache comes from its repository."""
     found = {}
+    packs = [name for name, _ in codes(lock)][1:]
+    if COMFYUI in packs:
+        message = f"a pack that is named {COMFYUI} cannot be part of an image, where this is the name of ComfyUI"
+        raise GovError(Code.USAGE, message, f"gov node disable {COMFYUI}, then gov version create")
     for name, code in codes(lock):
         place = scratch / "code"
         version_code.gather_one(git, name, code)
         version_code.place_one(git, code, place)
+        if name == COMFYUI:
+            _refuse_links(place, packs)
         edited = {file.path for file in code.patch}
         trees = tuple(_trees(git, recorded_source(code.repo), code.commit, place, edited))
         problems = [*gittree.unproven(trees, code.tree), *differences(place, name, code, trees)]
@@ -54,6 +60,16 @@ def put(git: Git, lock: VersionLock, context: Path, scratch: Path) -> CodeManife
         fs.remove_tree(place)
         found[name] = trees
     return CodeManifest(IMAGE_SCHEMA, found)
+
+
+def _refuse_links(comfyui: Path, packs: list[str]) -> None:
+    """The build unpacks a pack as root, and where a link leads lies what proves the image."""
+    for name in ("", *(name for name in packs if not is_file_id(name))):
+        path = comfyui / "custom_nodes" / name
+        if path.is_symlink():
+            link = path.relative_to(comfyui)
+            message = f"ComfyUI's {link} is a symbolic link, and a pack would be unpacked where it leads"
+            raise GovError(Code.BAD_CONFIG, message, f"make {link} a folder, then gov version create")
 
 
 def codes(lock: VersionLock) -> Iterator[tuple[str, LockedComfyUI | LockedNode]]:
