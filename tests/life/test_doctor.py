@@ -47,6 +47,7 @@ def test_a_source_that_does_not_answer_is_named(governed: Governed) -> None:
     project.write_text(project.read_text().replace("no-index = true\n", "") + index)
     found = _network(governed)
     assert found["verdict"] == "warn"
+    assert found["details"][0].startswith("http://127.0.0.1:")
     assert "does not answer" in found["details"][0]
     assert "secret" not in str(found)
     assert governed.json("doctor", "--offline")["checks"][-1]["name"] != "network"

@@ -229,18 +229,17 @@ class Uv:
 
     def ask_index(self, url: str, folder: Path) -> None:
         """Ask the package index at `url` (empty: the default one) for a package, past the cache; `folder` is for files
-        that are needed meanwhile. Raises `network` or `timeout`; what the index answers does not matter."""
-        asked = folder / "asked.txt"
+        that are needed meanwhile. That it has none is an answer. Raises `network`, `timeout` or `tool_failed`."""
+        asked, cache = folder / "asked.txt", folder / "cache"
         asked.write_text("torch\n" if "pytorch" in url else "pip\n")
         index = ("--default-index", url) if url else ()
         done = self._run(
-            ["pip", "compile", "--quiet", "--no-deps", "--refresh", "--cache-dir", str(folder), *index, str(asked)],
+            ["pip", "compile", "--quiet", "--no-deps", "--refresh", "--cache-dir", str(cache), *index, str(asked)],
             cwd=folder,
             timeout_seconds=ASK_TIMEOUT_SECONDS,
         )
-        failed = _failure("read it", done)
-        if done.exit_code != 0 and failed.code is Code.NETWORK:
-            raise failed
+        if done.exit_code != 0 and "No solution found" not in done.stderr:
+            raise _failure("read the index", done)
 
     def version(self) -> str:
         """`0.13.9`"""
