@@ -5,6 +5,7 @@ POST /run, POST /runsync, GET /status/ID, POST /cancel/ID, GET /health, GET /rea
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
 import socket
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 _SILENCE_SECONDS = 120.0
 _MAX_WAIT_SECONDS = 7 * 24 * 3600.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_SKIPPED_BYTES = 1 << 16
+_MOST_CONNECTIONS = 1024
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _JSON = "application/json"
 Reply = tuple[int, str, bytes]
 
@@ -66,8 +71,8 @@ class Service:
             found["comfyui"] |= {"device": now.device, "packs": list(runtime.packs)}
         return {**found, "error": failure.message} if failure else found
 
-    def run(self, body: bytes, *, wait_seconds: float) -> Reply:
-        """Take the job; wait for it at most so long."""
+    def take(self, body: bytes) -> Record | Reply:
+        """The job of a request, or what is wrong with it."""
         try:
             given = msgspec.json.decode(body)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -78,9 +83,12 @@ class Service:
         if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
             return _json(400, {"error": "`id` must be letters, digits, `.`, `_` and `-`, at most 128"})
         try:
-            record = self.table.submit(job_id, given.get("input"))
+            return self.table.submit(job_id, given.get("input"), len(body))
         except Refused as refused:
-            return _json(refused.status, {"error": str(refused), "retryable": True})
+            return _refused(refused)
+
+    def told(self, record: Record, wait_seconds: float) -> Reply:
+        """How a job is; wait for its end at most so long."""
         if wait_seconds:
             record.done.wait(wait_seconds)
         return self._view(record)
@@ -104,6 +112,10 @@ def _json(status: int, value: object) -> Reply:
     return status, _JSON, msgspec.json.encode(value)
 
 
+def _refused(refused: Refused) -> Reply:
+    return _json(refused.status, {"error": str(refused), "retryable": True})
+
+
 def _no_job(job_id: str) -> Reply:
     return _json(404, {"error": f"there is no job `{job_id[:128]}`, or its result is not kept any more"})
 
@@ -116,8 +128,14 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _SILENCE_SECONDS
     service: Service
+    _is_read = False
+
+    def parse_request(self) -> bool:
+        self._is_read = False
+        return super().parse_request()
 
     def do_GET(self) -> None:
+        self._skip_body()  # else it would be read as the next request
         path, open_routes = urlsplit(self.path).path, {"/health": self.service.health, "/ready": self.service.ready}
         if path in open_routes:
             self._reply(open_routes[path]())
@@ -131,16 +149,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
-        body = self._body()
-        if body is None or not self._may_come():
+        if self._is_refused():
             return
         if parts.path in ("/run", "/runsync"):
+            taken = self._taken()
             wait = self._wait_of(parts.query) if parts.path == "/runsync" else 0.0
-            self._reply(self.service.run(body, wait_seconds=wait))
-        elif parts.path.startswith("/cancel/"):
-            self._reply(self.service.cancel(parts.path.removeprefix("/cancel/")))
+            self._reply(self.service.told(taken, wait) if isinstance(taken, Record) else taken)
         else:
-            self._reply(self._unknown(parts.path))
+            self._skip_body()
+            is_cancel = parts.path.startswith("/cancel/")
+            job_id = parts.path.removeprefix("/cancel/")
+            self._reply(self.service.cancel(job_id) if is_cancel else self._unknown(parts.path))
+
+    def handle_expect_100(self) -> bool:
+        """Who may not come, or brings too much, is told so before the body is sent."""
+        return not (self.command == "POST" and self._is_refused()) and super().handle_expect_100()
+
+    def _taken(self) -> Record | Reply:
+        """The job of a request, once there is memory for its body."""
+        try:
+            with self.service.table.room(self._length()):
+                return self.service.take(self.rfile.read(self._length()))
+        except Refused as refused:
+            self._skip_body()
+            return _refused(refused)
 
     def _metrics(self) -> bytes:
         return metrics.text(self.service.table, self.service.supervisor).encode()
@@ -161,22 +193,39 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         if not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             return True
+        self._skip_body()
         self._reply(_json(401, {"error": "this worker wants `Authorization: Bearer TOKEN`"}))
         return False
 
-    def _body(self) -> bytes | None:
-        """None when it was answered already: no length, or too much."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
+    def _is_refused(self) -> bool:
+        """True when it was answered already, unread: no token, no length, or too much."""
+        if not self._may_come():
+            return True
+        length, most = self.headers.get("Content-Length", ""), self.service.max_body_bytes
+        if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             self._reply(_json(411, {"error": "Content-Length is missing"}))
-            return None
-        if int(length) > self.service.max_body_bytes:
-            self.close_connection = True
-            most = self.service.max_body_bytes
+        elif int(length) > most:
+            self._skip_body()
             self._reply(_json(413, {"error": f"the body has {int(length):,} bytes; at most {most:,} are taken"}))
-            return None
-        return self.rfile.read(int(length))
+        else:
+            return False
+        return True
+
+    def _length(self) -> int:
+        length = self.headers.get("Content-Length", "")
+        return int(length) if _LENGTH.fullmatch(length) else 0
+
+    def _skip_body(self) -> None:
+        """A body that nobody wants: a small one is read away, for a large one the connection ends."""
+        if self._is_read:
+            return
+        self._is_read = True
+        is_sent = not (self.headers.get("Expect") or self.headers.get("Transfer-Encoding"))
+        if is_sent and self._length() <= _SKIPPED_BYTES:
+            self.rfile.read(self._length())
+        else:
+            self.close_connection = True
 
     def _reply(self, reply: Reply) -> None:
         status, kind, data = reply
@@ -196,6 +245,30 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (as it is declared)
+        """A thread for each connection, up to a bound."""
+        if self._places.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except BaseException:
+                self._places.release()
+                raise
+            return
+        with contextlib.suppress(OSError):
+            request.settimeout(0)
+            request.send(_BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def server_bind(self) -> None:
         """Without asking name servers for our own name, as http.server does."""

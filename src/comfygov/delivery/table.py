@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from comfygov.delivery.deadline import Cancelled
 from comfygov.delivery.failure import JobFailed, as_output, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from comfygov.delivery.deadline import Deadline
     from comfygov.delivery.events import Report
@@ -36,11 +37,13 @@ class Refused(Exception):
 
 @dataclass
 class Record:
-    """One job. Times are monotonic seconds; `output` is JSON that is ready to be sent."""
+    """One job. Times are monotonic seconds; `output` is JSON that is ready to be sent; `size` is what
+    its input takes of memory, in bytes."""
 
     id: str
     raw: object
     deadline: Deadline
+    size: int = 0
     taken: float = field(default_factory=time.monotonic)
     status: Status = "IN_QUEUE"
     started: float = 0.0
@@ -67,10 +70,12 @@ class Record:
 
 @dataclass
 class Limits:
-    """`waiting` jobs at most; results are kept for `keep_seconds` and up to `keep_bytes` in all."""
+    """`waiting` jobs at most, whose inputs have `hold_bytes` in all; results are kept for `keep_seconds` and up to
+    `keep_bytes` in all."""
 
     concurrency: int = 1
     waiting: int = 1000
+    hold_bytes: int = 1_000_000_000
     keep_seconds: float = 1800.0
     keep_bytes: int = 512_000_000
 
@@ -89,6 +94,7 @@ class Table:
         self._running: set[str] = set()
         self._changed = threading.Condition()
         self._closed = ""
+        self._coming_bytes = 0
         self.ended: dict[str, int] = dict.fromkeys(DONE, 0)
         self.seconds: list[int] = [0] * (len(BUCKETS_SECONDS) + 1)
         self.seconds_in_all = 0.0
@@ -97,7 +103,21 @@ class Table:
 
     # -- for the outside ---------------------------------------------------------------------------
 
-    def submit(self, job_id: str, raw: object) -> Record:
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Memory for an input of `size` bytes while it is read; afterwards its job has it. Raises Refused."""
+        with self._changed:
+            held = self._coming_bytes + sum(record.size for record in self._records.values())
+            if held and held + size > self.limits.hold_bytes:
+                raise Refused(429, f"inputs of {held:,} bytes wait already")
+            self._coming_bytes += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming_bytes -= size
+
+    def submit(self, job_id: str, raw: object, size: int = 0) -> Record:
         """Take a job. An id that is known already is that job: whoever lost our answer may ask again."""
         with self._changed:
             if job_id in self._records:
@@ -106,7 +126,7 @@ class Table:
                 raise Refused(503, self._closed)
             if len(self._waiting) >= self.limits.waiting:
                 raise Refused(429, f"{len(self._waiting)} jobs wait already")
-            record = Record(job_id, raw, self._new_deadline(raw))
+            record = Record(job_id, raw, self._new_deadline(raw), size)
             self._records[job_id] = record
             self._waiting.append(record)
             self._forget_old()
@@ -193,7 +213,7 @@ class Table:
         with self._changed:
             record.ended = time.monotonic()
             record.output, record.status, record.error = msgspec.Raw(data), status, error
-            record.raw = None  # inputs may be large
+            record.raw, record.size = None, 0  # inputs may be large
             self._running.discard(record.id)
             self.ended[status] += 1
             took = record.ended - record.taken

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from comfygov.ports.progress import Progress
 
 _LOOK_SECONDS = 0.2
+_HOLD_BYTES = 1_000_000_000
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -96,7 +97,8 @@ def _http(request: ServeRequest, handler: Handler, progress: Progress) -> dict[s
     host, port = handler_status.parse_address(request.http or "")
     if host not in _LOOPBACK and not request.token:
         progress.warn(f"whoever reaches {host}:{port} may run workflows here: set COMFYGOV_TOKEN")
-    table = Table(handler.run, handler.deadline, Limits(request.concurrency, request.queue))
+    limits = Limits(request.concurrency, request.queue, max(_HOLD_BYTES, request.max_body_bytes))
+    table = Table(handler.run, handler.deadline, limits)
     service = Service(table, handler.supervisor, request.token, request.max_body_bytes)
     listening = Listening(host, port, service)
     try:
