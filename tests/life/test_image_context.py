@@ -176,13 +176,21 @@ def test_bad_words_stop_before_anything_is_built(made: Governed, option: tuple[s
     assert words in ran.stderr
 
 
+def test_a_lock_and_a_name_have_to_be_about_one_version(made: Governed, context: Path, tmp_path: Path) -> None:
+    lock = str(made.home / "lockfiles" / "comfy-one.lock.json")
+    made.gov("image", "context", "--version", "one", "--lock", lock, "-o", str(tmp_path / "c")).ok()
+    assert files(tmp_path / "c") == files(context)
+    words = ("image", "context", "--version", "two", "--lock", lock, "-o", str(tmp_path / "d"))
+    made.gov(*words).failed(2, "is the version `one`, not `two`")
+
+
 def test_a_version_that_is_not_for_linux_is_refused(made: Governed, tmp_path: Path) -> None:
     lock = lockfile.read(made.home / "lockfiles" / "comfy-one.lock.json")
     python = msgspec.structs.replace(lock.python, platforms=("sys_platform == 'darwin'",))
     path = tmp_path / "mac.lock.json"
     path.write_bytes(lockfile.encode(lockfile.sealed(msgspec.structs.replace(lock, python=python))))
     made.gov("image", "context", "--lock", str(path), "-o", str(tmp_path / "c")).failed(2, "is not for Linux")
-    assert not (tmp_path / "c").exists()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_models_come_along_when_they_are_asked_for(made: Governed, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def test_kubernetes_takes_the_files(inside: bool) -> None:
     container = pod["spec"]["containers"][0]
     assert {mount["name"] for mount in container["volumeMounts"]} == {one["name"] for one in pod["spec"]["volumes"]}
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 1}
+    amd = deploy.kubernetes(dataclasses.replace(wish(cuda=""), rocm="6.4"))["deployment.yaml"]["spec"]["template"]
+    assert amd["spec"]["containers"][0]["resources"]["limits"] == {"amd.com/gpu": 1}
     if not inside:
         claim = pod["spec"]["volumes"][-1]["persistentVolumeClaim"]["claimName"]
         assert claim == found["models.yaml"]["metadata"]["name"]

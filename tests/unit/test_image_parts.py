@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comfygov import __version__
 from comfygov.delivery.image import compile as compiling
-from comfygov.delivery.image import engine, fit, gittree, packages, tarball
+from comfygov.delivery.image import dockerfile, engine, fit, gittree, packages, tarball
+from comfygov.delivery.image.dockerfile import Layers
 from comfygov.errors import Code
-from comfygov.model.image import CodeTree, ImageRecord, TorchBuild
-from comfygov.ops import image_handler
+from comfygov.model.delivery import Runtime
+from comfygov.model.image import CodeManifest, CodeTree, ImageRecord, TorchBuild
+from comfygov.model.version import LockedComfyUI, LockedPython, VersionLock
+from comfygov.ops import image_handler, image_runtime
 from tests.unit.conftest import Refused, Upstream
 
 LOCK = """
@@ -154,6 +159,21 @@ def test_the_cuda_of_a_torch(versions: dict[str, str], cuda: str) -> None:
     assert packages.torch_build(document) == TorchBuild(versions["torch"], cuda)
 
 
+def lock_with(name: str) -> VersionLock:
+    python = LockedPython("3.12.1", "==3.12.*", "linux-x86_64", (), (), (), "", "")
+    return VersionLock(1, name, "sha256:0", LockedComfyUI("/r", "c" * 40, "d" * 40), python)
+
+
+def test_a_torch_for_amd_runs_on_the_gpu(tmp_path: Path) -> None:
+    torch = packages.torch_build({"packages": [{"name": "torch", "version": "2.9.0+rocm6.4"}]})
+    assert torch == TorchBuild("2.9.0+rocm6.4", rocm="6.4")
+    record = msgspec.structs.replace(record_with(""), torch=torch)
+    text = image_runtime.runtime(lock_with("one"), record, CodeManifest(1, {"ComfyUI": ()}))
+    assert msgspec.json.decode(text, type=Runtime).extra_args == ()
+    assert fit.misfit(record, None, tmp_path) == ""
+    assert "needs an AMD GPU with a driver for ROCm 6.4" in fit.misfit(record, "13.0", tmp_path / "kfd")
+
+
 def record_with(cuda: str) -> ImageRecord:
     return ImageRecord(1, "v", "sha256:0", __version__, "base", "uv", "3.12", TorchBuild("2.11.0", cuda))
 
@@ -191,6 +211,29 @@ def test_what_is_no_name_of_an_image_is_refused(name: str, refused: Refused) -> 
 )
 def test_a_name_without_its_tag(image: str, name: str) -> None:
     assert engine.without_tag(image) == name
+
+
+def lines_of(dockerfile: str, words: str) -> str:
+    """The instruction with these words in it."""
+    return next(one for one in dockerfile.split("\nRUN ") if words in one)
+
+
+def test_what_builds_from_source_gets_no_secret_and_no_cache_of_others() -> None:
+    layers = Layers("a", "b", "c", "d", "e", {}, {}, "f", no_build=True)
+    cautious = dockerfile.render(record_with(""), layers)
+    daring = dockerfile.render(record_with(""), dataclasses.replace(layers, no_build=False))
+    for folder in ("python/torch", "python/all"):
+        given = lines_of(cautious, f"source={folder},")
+        assert "type=secret" in given
+        assert "id=comfygov-packages" in given
+        assert "--no-build" in given
+        given = lines_of(daring, f"source={folder},")
+        assert "type=secret" not in given
+        assert "type=cache" not in given
+        assert "--no-cache" in given
+    for text in (cautious, daring):
+        assert "id=comfygov-handler" in lines_of(text, "source=handler/needs,")
+        assert "--no-build" in lines_of(text, "source=handler/needs,")
 
 
 def test_comfygov_becomes_a_wheel_that_is_the_same_twice(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ ENGINES = click.Choice(["docker", "podman", "buildah"])
 
 def which_version(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in (
-        click.option("--lock", metavar="F", help="A lock file or bundle, in place of a version of the home."),
+        click.option("--lock", metavar="F", help="A lock file or bundle; no home is needed then."),
         click.option("--version", "name", metavar="NAME", shell_complete=offer("versions"), help="A version."),
     ):
         command = add(command)

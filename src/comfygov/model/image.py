@@ -28,10 +28,16 @@ class Part(Struct, frozen=True, omit_defaults=True):
 
 
 class TorchBuild(Part, frozen=True):
-    """The torch of the lock. `cuda` is the CUDA that it was built with, such as `13.0`; empty where it needs none."""
+    """The torch of the lock. `cuda` and `rocm` are what it was built with, such as `13.0` and `6.4`; empty where it
+    needs none."""
 
     version: str
     cuda: str = ""
+    rocm: str = ""
+
+    @property
+    def is_for_processor(self) -> bool:
+        return not self.cuda and not self.rocm
 
 
 class ImageRecord(Part, frozen=True):

@@ -20,6 +20,8 @@ from comfygov.versions import builds
 
 if TYPE_CHECKING:
     from comfygov.delivery.image.engine import Engine, EngineName
+    from comfygov.ops.image_context import ContextMade
+    from comfygov.ops.version_find import Found
     from comfygov.ports.progress import Progress
 
 DIGEST_LABEL = "io.comfygov.digest"
@@ -52,6 +54,7 @@ class Built(msgspec.Struct, frozen=True):
     context_sum: str
     sbom: str
     pushed: str
+    builds_sources: bool
     stage_seconds: dict[str, float]
 
 
@@ -70,9 +73,11 @@ class Verified(msgspec.Struct, frozen=True):
 
 def build(request: BuildRequest, command: str, progress: Progress) -> Built:
     """Raises `tool_missing` without an engine, `build_failed`; leaves no context behind."""
-    found = version_find.find(request.context.name, request.context.lock, request.context.home)
-    if found.is_bundled:
-        fs.remove_tree(found.path.parent)
+    with version_find.opened(request.context.name, request.context.lock, request.context.home) as found:
+        return _build_of(found, request, command, progress)
+
+
+def _build_of(found: Found, request: BuildRequest, command: str, progress: Progress) -> Built:
     builds.choose(found.lock, request.context.torch_backend)
     tag = request.tag or f"comfygov:{found.lock.version_name}"
     for name in (tag, request.context.uv, *([request.context.base] if request.context.base else [])):
@@ -85,23 +90,21 @@ def build(request: BuildRequest, command: str, progress: Progress) -> Built:
         image_context.sweep(work.with_name("context"))
         fs.remove_tree(work)
     try:
-        return _build(request, engine, tag, work, stages, command, progress)
+        with stages.stage("base image"):
+            asked = _pinned(found, request.context, engine, work)
+        made = image_context.make_of(found, asked, command, progress)
+        return _build(request, engine, tag, work, stages, made)
     finally:
         fs.remove_tree(work)
 
 
-def _build(
-    request: BuildRequest, engine: Engine, tag: str, work: Path, stages: Stages, command: str, progress: Progress
-) -> Built:
-    base = request.context.base
-    with stages.stage("base image"):
-        asked = msgspec.structs.replace(
-            request.context,
-            output=str(work),
-            base=engine.pinned(base or image_context.default_base(request.context)),
-            uv=engine.pinned(request.context.uv),
-        )
-    made = image_context.make(asked, command, progress)
+def _pinned(found: Found, asked: ContextRequest, engine: Engine, work: Path) -> ContextRequest:
+    """What is asked for, to be written to `work`, on images by their digests."""
+    base = engine.pinned(asked.base or image_context.default_base(found.lock))
+    return msgspec.structs.replace(asked, output=str(work), base=base, uv=engine.pinned(asked.uv))
+
+
+def _build(request: BuildRequest, engine: Engine, tag: str, work: Path, stages: Stages, made: ContextMade) -> Built:
     log = None if request.verbose else cache_root() / "images" / f"build-{made.version}.log"
     if log is not None:
         log.unlink(missing_ok=True)
@@ -121,7 +124,7 @@ def _build(
     seconds = {**made.stage_seconds, **stages.seconds}
     return Built(
         tag, facts.id, engine.name, made.version, made.digest, made.base, made.uv, facts.size_bytes, made.sum,
-        request.sbom or "", pushed, seconds,
+        request.sbom or "", pushed, made.builds_sources, seconds,
     )  # fmt: skip
 
 
@@ -143,9 +146,8 @@ def _refuse_odd_secrets(secrets: tuple[str, ...]) -> None:
 def verify(image: str, name: str | None, lock: str | None, home: str | None, wanted: EngineName | None) -> Verified:
     """Raises `not_found` for an image that is not here, and for one that is none of ours."""
     engines.refuse_odd_reference(image)
-    found = version_find.find(name, lock, home)
-    if found.is_bundled:
-        fs.remove_tree(found.path.parent)
+    with version_find.opened(name, lock, home) as found:
+        digest = found.lock.digest
     engine = engines.choose(wanted, "gov image context")
     facts = engine.facts(image)
     if facts is None:
@@ -154,11 +156,11 @@ def verify(image: str, name: str | None, lock: str | None, home: str | None, wan
         raise GovError(Code.NOT_FOUND, f"{image} is no image that comfygov has built", "gov image build")
     checked = _own_check(engine, image)
     problems = list(checked.problems)
-    for what, digest in (("label", facts.labels[DIGEST_LABEL]), ("lock", checked.digest)):
-        if digest != found.lock.digest:
-            problems.insert(0, f"its {what} has the digest {digest}, the version has {found.lock.digest}")
+    for what, other in (("label", facts.labels[DIGEST_LABEL]), ("lock", checked.digest)):
+        if other != digest:
+            problems.insert(0, f"its {what} has the digest {other}, the version has {digest}")
     return Verified(
-        image, facts.id, engine.name, checked.version, checked.digest, found.lock.digest, not problems, tuple(problems)
+        image, facts.id, engine.name, checked.version, checked.digest, digest, not problems, tuple(problems)
     )
 
 

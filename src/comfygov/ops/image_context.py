@@ -26,6 +26,7 @@ from comfygov.versions import builds, lockfile, portable
 
 if TYPE_CHECKING:
     from comfygov.model.image import CodeManifest
+    from comfygov.model.version import VersionLock
     from comfygov.ops.version_find import Found
     from comfygov.ports.progress import Progress
 
@@ -49,7 +50,8 @@ class ContextRequest(msgspec.Struct, frozen=True):
 
 
 class ContextMade(msgspec.Struct, frozen=True):
-    """`sum` is that of all files of the context: the same lock and options give the same one."""
+    """`sum` is that of all files of the context: the same lock and options give the same one. `builds_sources` says
+    that packages may be built from source, as root of the build."""
 
     path: str
     version: str
@@ -62,6 +64,7 @@ class ContextMade(msgspec.Struct, frozen=True):
     packages: int
     models: int
     is_pinned: bool
+    builds_sources: bool
     stage_seconds: dict[str, float]
 
 
@@ -78,9 +81,14 @@ class _Work:
 
 def make(request: ContextRequest, command: str, progress: Progress) -> ContextMade:
     """Raises GovError before anything is written, or leaves no folder."""
+    with version_find.opened(request.name, request.lock, request.home) as found:
+        return make_of(found, request, command, progress)
+
+
+def make_of(found: Found, request: ContextRequest, command: str, progress: Progress) -> ContextMade:
+    """The same, of a version that was found already."""
     target = Path(request.output).expanduser().absolute()
     refuse_filled(target)
-    found = version_find.find(request.name, request.lock, request.home)
     _refuse_other_platform(found)
     staging, scratch = fs.beside(target, "context"), fs.beside(target, "scratch")
     work = _Work(request, found, staging, scratch, command, progress, Stages(progress))
@@ -97,8 +105,6 @@ def make(request: ContextRequest, command: str, progress: Progress) -> ContextMa
     finally:
         fs.remove_tree(staging)
         fs.remove_tree(scratch)
-        if found.is_bundled:
-            fs.remove_tree(found.path.parent)
     return made
 
 
@@ -157,6 +163,7 @@ def _make(work: _Work, target: Path) -> ContextMade:
         packages=len(document["packages"]),
         models=len(models),
         is_pinned="@sha256:" in record.base,
+        builds_sources=declaration.parse(lock.python.pyproject).source_builds,
         stage_seconds=work.stages.seconds,
     )
 
@@ -217,29 +224,25 @@ def _models(work: _Work) -> dict[str, str]:
     return dict(sorted(given.items()))
 
 
-def default_base(request: ContextRequest) -> str:
+def default_base(lock: VersionLock) -> str:
     """The official Python image of the version's minor version: wheels of torch bring CUDA along."""
-    found = version_find.find(request.name, request.lock, request.home)
-    if found.is_bundled:
-        fs.remove_tree(found.path.parent)
-    return _default_base(found.lock.python.requires.removeprefix("==").removesuffix(".*"))
+    return f"docker.io/library/python:{_minor(lock)}-slim-bookworm"
 
 
-def _default_base(minor: str) -> str:
-    return f"docker.io/library/python:{minor}-slim-bookworm"
+def _minor(lock: VersionLock) -> str:
+    return lock.python.requires.removeprefix("==").removesuffix(".*")
 
 
 def _record(work: _Work, document: dict[str, Any]) -> ImageRecord:
     lock, request = work.found.lock, work.request
-    minor = lock.python.requires.removeprefix("==").removesuffix(".*")
     return ImageRecord(
         schema_version=IMAGE_SCHEMA,
         version=lock.version_name,
         digest=lock.digest,
         comfygov=__version__,
-        base=request.base or _default_base(minor),
+        base=request.base or default_base(lock),
         uv=request.uv,
-        python=minor,
+        python=_minor(lock),
         torch=packages.torch_build(document),
         torch_backend=builds.choose(lock, request.torch_backend),
         models=request.with_models and bool(lock.models),

@@ -53,10 +53,8 @@ def write(request: DeployRequest) -> DeployFiles:
         raise GovError(Code.USAGE, f"`{request.namespace[:80]}` is no namespace", "lower-case letters, digits, `-`")
     target = Path(request.output).expanduser().absolute()
     refuse_filled(target)
-    found = version_find.find(request.name, request.lock, request.home)
-    if found.is_bundled:
-        fs.remove_tree(found.path.parent)
-    wish = _wish(request, found)
+    with version_find.opened(request.name, request.lock, request.home) as found:
+        wish = _wish(request, found)
     files = _texts(request.target, wish)
     staging = fs.beside(target, "deploy")
     with fs.explained(target):
@@ -82,6 +80,7 @@ def _wish(request: DeployRequest, found: Found) -> deploy.Wish:
         image=request.image,
         digest=lock.digest,
         cuda=torch.cuda if torch else "",
+        rocm=torch.rocm if torch else "",
         model_bytes=sum(model.size or 0 for model in lock.models),
         models_are_inside=request.with_models,
         workers=request.workers,

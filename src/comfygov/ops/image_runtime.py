@@ -40,7 +40,7 @@ def runtime(lock: VersionLock, record: ImageRecord, manifest: CodeManifest) -> b
         packs=(*shipped, *(node.name for node in lock.custom_nodes if node.enabled)),
         model_paths_files=(_PATHS_FILE,),
         lock=f"{ROOT}/version.lock.json",
-        extra_args=() if record.torch and record.torch.cuda else ("--cpu",),
+        extra_args=("--cpu",) if record.torch is None or record.torch.is_for_processor else (),
     )
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from comfygov.truth.home import find_root, is_home
 from comfygov.versions import judging, lockfile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from comfygov.model.state import Declaration
     from comfygov.model.version import VersionLock
 
@@ -38,9 +41,29 @@ class Found:
 
 
 def find(name: str | None, lock: str | None, home: str | None) -> Found:
-    """Raises `usage`, `not_found`, and what reading and judging raise."""
-    if (name is None) == (lock is None):
+    """With a `name` and a `lock`, the lock has to be that of this name. Raises `usage`, `not_found`, and what reading
+    and judging raise."""
+    if name is None and lock is None:
         raise GovError(Code.USAGE, "which version?", "gov version clone NAME, or --lock FILE")
+    found = _read(name, lock, home)
+    if lock is not None and name not in (None, found.lock.version_name):
+        found.forget()
+        message = f"{lock} is the version `{found.lock.version_name}`, not `{name}`"
+        raise GovError(Code.USAGE, message, "leave out --lock or the name")
+    return found
+
+
+@contextmanager
+def opened(name: str | None, lock: str | None, home: str | None) -> Iterator[Found]:
+    """The same, for as long as the block runs: a bundle is unpacked once, and taken away at the end."""
+    found = find(name, lock, home)
+    try:
+        yield found
+    finally:
+        found.forget()
+
+
+def _read(name: str | None, lock: str | None, home: str | None) -> Found:
     path = Path(lock).expanduser().absolute() if lock is not None else _named(name or "", home)
     if path.is_file() and version_bundle.is_bundle(path):
         return _bundled(path)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from comfygov.ops.image_inside import ImageChecked
 
 
+_SOURCES = (
+    "note: the version may build packages from source: their programs run as root of the build, without its secrets "
+    "and cache ([policy] source_builds in config.toml)"
+)
+
+
 def context_lines(result: ContextMade) -> Iterator[str]:
     yield result.path
     counts = (plural(result.codes - 1, "pack"), plural(result.packages, "package"), plural(result.models, "model"))
@@ -22,6 +28,8 @@ def context_lines(result: ContextMade) -> Iterator[str]:
     yield f"base {result.base}"
     if not result.is_pinned:
         yield "note: the base has no digest; name one with --base NAME@sha256:... to build the same twice"
+    if result.builds_sources:
+        yield _SOURCES
     yield f"sum {result.sum}"
 
 
@@ -30,6 +38,8 @@ def built_lines(result: Built) -> Iterator[str]:
     yield f"image {result.id}  {size(result.bytes)}"
     yield f"version {result.version}  {result.digest}"
     yield f"base {result.base}"
+    if result.builds_sources:
+        yield _SOURCES
     if result.pushed:
         yield f"pushed {result.pushed}"
 

@@ -21,8 +21,8 @@ _STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class Wish:
-    """One deployment. `cuda` is empty for a torch that needs none; `model_bytes` is what models outside of the image
-    need; `workers` the most that there may be."""
+    """One deployment. `cuda` and `rocm` are empty for a torch that needs none; `model_bytes` is what models outside
+    of the image need; `workers` the most that there may be."""
 
     name: str
     image: str
@@ -32,6 +32,7 @@ class Wish:
     models_are_inside: bool
     workers: int
     namespace: str = "default"
+    rocm: str = ""
 
     @property
     def label(self) -> str:
@@ -138,8 +139,8 @@ def _container(wish: Wish) -> dict[str, Any]:
         "livenessProbe": _probe("/health", 15, 4),
         "volumeMounts": mounts,
     }
-    if wish.cuda:
-        container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    if wish.cuda or wish.rocm:
+        container["resources"] = {"limits": {"nvidia.com/gpu" if wish.cuda else "amd.com/gpu": 1}}
     return container
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from comfygov.model.image import ImageRecord
 
 UV_MOUNT = "--mount=type=bind,from=uv,source=/uv,target=/mnt/uv/uv"
-_CACHE = "--mount=type=cache,target=/mnt/uv-cache"
+_CACHE = "--mount=type=cache,id=comfygov-packages,target=/mnt/uv-cache"
+_HANDLER_CACHE = "--mount=type=cache,id=comfygov-handler,target=/mnt/uv-cache"
 _NETRC = "--mount=type=secret,id=netrc,target=/mnt/secrets/netrc,mode=0444"
 _SETTINGS = {
     "UV_CACHE_DIR": "/mnt/uv-cache",
@@ -112,10 +113,14 @@ def _environment(record: ImageRecord, layers: Layers) -> Iterator[str]:
 
 
 def _sync(record: ImageRecord, given: str, folder: str, layers: Layers) -> Iterator[str]:
-    options = "--preview-features pylock --allow-empty-requirements" + (" --no-build" if layers.no_build else "")
+    """What builds from source runs the package's own program as root: it gets no secret, and no cache that another
+    build reads."""
+    options = "--preview-features pylock --allow-empty-requirements"
+    options += " --no-build" if layers.no_build else " --no-cache"
+    shared = [_CACHE, _NETRC] if layers.no_build else []
     yield from _run(
         given,
-        [UV_MOUNT, _CACHE, _NETRC, f"--mount=type=bind,source={folder},target=/mnt/context", _TOOLS],
+        [UV_MOUNT, *shared, f"--mount=type=bind,source={folder},target=/mnt/context", _TOOLS],
         [
             f"/mnt/uv/uv pip sync {options} --python {ROOT}/env/bin/python /mnt/context/pylock.toml",
             _compile(record, f"{ROOT}/env/lib"),
@@ -140,7 +145,7 @@ def _handler(record: ImageRecord, layers: Layers) -> Iterator[str]:
     ):
         yield from _run(
             given,
-            [UV_MOUNT, _CACHE, _NETRC, f"--mount=type=bind,source={folder},target=/mnt/context", _TOOLS],
+            [UV_MOUNT, _HANDLER_CACHE, _NETRC, f"--mount=type=bind,source={folder},target=/mnt/context", _TOOLS],
             [f"{install}{words}", _compile(record, f"{HANDLER}/env/lib")],
         )
 

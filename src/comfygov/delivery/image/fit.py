@@ -1,8 +1,9 @@
-"""Does the NVIDIA driver of this machine run the torch of the image? Asked at every start, answered in one sentence."""
+"""Does the driver of this machine run the torch of the image? Asked at every start, answered in one sentence."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,11 +28,18 @@ def driver_cuda() -> str | None:
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
-def misfit(record: ImageRecord, found: str | None) -> str:
-    """What is wrong with a driver that knows the CUDA `found`; empty when nothing is."""
+AMD_DEVICE = Path("/dev/kfd")
+"""What the kernel's driver gives to programs that compute on an AMD GPU (ROCm, "Running Docker containers")."""
+
+
+def misfit(record: ImageRecord, found: str | None, amd: Path = AMD_DEVICE) -> str:
+    """What is wrong with a driver that knows the CUDA `found`, or with there being no `amd`; empty when nothing is."""
     torch = record.torch
-    if torch is None or not torch.cuda:
+    if torch is None or torch.is_for_processor:
         return ""
+    if torch.rocm:
+        needs = f"torch {torch.version} of this image needs an AMD GPU with a driver for ROCm {torch.rocm}"
+        return "" if amd.exists() else f"{needs}, and there is no {amd} in this container (--device {amd})"
     needed = int(torch.cuda.partition(".")[0])
     floor = DRIVER_FLOOR.get(needed, 0)
     wants = f"torch {torch.version} of this image needs a driver for CUDA {needed}" + (

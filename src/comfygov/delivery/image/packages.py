@@ -67,7 +67,8 @@ def torch_family(uv_lock: str) -> frozenset[str]:
 
 
 def torch_build(document: dict[str, Any]) -> TorchBuild | None:
-    """Which torch it is and the CUDA that it was built with: by its local version, else by the runtime beside it."""
+    """Which torch it is and the CUDA or ROCm that it was built with: by its local version, else by the CUDA runtime
+    beside it."""
     versions = {one["name"]: str(one.get("version", "")) for one in document.get("packages", [])}
     torch = versions.get("torch")
     if not torch:
@@ -76,5 +77,7 @@ def torch_build(document: dict[str, Any]) -> TorchBuild | None:
     match = re.fullmatch(r"cu(\d+)(\d)", local)
     if match:
         return TorchBuild(torch, f"{match[1]}.{match[2]}")
+    if local.startswith("rocm"):
+        return TorchBuild(torch, rocm=local.removeprefix("rocm"))
     runtime = "" if local else next((versions[name] for name in _CUDA_RUNTIMES if name in versions), "")
     return TorchBuild(torch, ".".join(runtime.split(".")[:2]))
