@@ -155,3 +155,30 @@ def test_what_is_allowed_is_fetched_within_its_bounds(server: tuple[int, list[st
     with pytest.raises(JobFailed) as late:
         list(addresses.fetch(f"{base}/file", 50_000, Deadline(0), allow_private=True))
     assert late.value.error.code == "timeout"
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_server_that_sends_a_byte_now_and_then_does_not_outlast_the_deadline(begin: bytes) -> None:
+    """Of a header, or of the body."""
+    gone = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                connection.sendall(begin)
+                for _ in range(40):
+                    connection.sendall(b"x")
+                    gone.wait(0.1)
+            except OSError:
+                gone.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with pytest.raises(JobFailed, match=r"did not end in 0.4 s: .* was being fetched") as late:
+            list(addresses.fetch(url, 1000, Deadline(0.4), allow_private=True))
+        assert late.value.error.code == "timeout"
+        thread.join(10)
+        assert gone.is_set(), "the connection was ended from here"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfygov.delivery import inputs, outputs, refusals, results, workflow
 from comfygov.delivery import job as jobs
-from comfygov.delivery import outputs, refusals, results, workflow
 from comfygov.delivery.comfyui import NodeClass
 from comfygov.delivery.deadline import Deadline
 from comfygov.delivery.failure import JobFailed, as_output
@@ -22,7 +22,7 @@ from comfygov.delivery.job import InputFile, Job
 from comfygov.delivery.outputs import FileOutput
 from comfygov.delivery.refusals import Knowledge, Missing
 from comfygov.delivery.work import Work
-from comfygov.model.handler import Storage
+from comfygov.model.handler import Settings, Storage
 
 T = TypeVar("T")
 ANY = st.recursive(
@@ -232,3 +232,25 @@ def test_objects_of_one_job_never_share_a_name_and_never_lead_upwards(
 def test_a_template_with_a_field_that_there_is_not_is_told() -> None:
     with pytest.raises(ValueError, match=r"`\{nobody\}` is no field"):
         results.refuse_bad_template("{nobody}/x")
+
+
+def test_input_files_have_so_many_bytes_together(tmp_path: Path) -> None:
+    files = [InputFile(name, "QUJDREVG") for name in ("a", "b")]
+    settings = Settings(max_all_inputs_bytes=11)
+    with pytest.raises(JobFailed, match="larger than 11 bytes together"):
+        inputs.place(files, tmp_path, "token", settings, Deadline(5))
+    assert not list(tmp_path.iterdir())
+    assert len(inputs.place(files, tmp_path, "token", Settings(max_all_inputs_bytes=12), Deadline(5)).paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "wants"),
+    [
+        ({"refresh_worker": True}, True),
+        ('{"refresh_worker": true}', True),
+        ("{", False),
+        ({"refresh_worker": 1}, False),
+    ],
+)
+def test_a_job_asks_for_a_fresh_worker_also_in_a_string(raw: object, wants: bool) -> None:
+    assert jobs.wants_fresh(raw) == wants

@@ -11,8 +11,6 @@ from comfygov.cli.handler_options import job_seconds_option, settings, worker_op
 from comfygov.cli.render.output import say_log
 
 _MEGABYTE = 1_000_000
-_RUNPOD_MEGABYTES = 10.0
-"""What RunPod takes as the result of `/run` (its documentation; `/runsync` takes 20 MB)."""
 _HTTP_MEGABYTES = 100.0
 
 
@@ -81,10 +79,11 @@ def serve(options: Options, inline_limit: float | None, refresh_worker: bool, wa
     import os
 
     from comfygov.cli.render.handler_views import served_lines
+    from comfygov.model.handler import RUNPOD_RESULT_BYTES
     from comfygov.ops import handler_serve
 
     http = given["http"]
-    megabytes = inline_limit or (_HTTP_MEGABYTES if http else _RUNPOD_MEGABYTES)
+    most_bytes = round(_HTTP_MEGABYTES * _MEGABYTE) if http else RUNPOD_RESULT_BYTES
     request = handler_serve.ServeRequest(
         worker_request(options.home, given, warm_up),
         http=http,
@@ -96,7 +95,10 @@ def serve(options: Options, inline_limit: float | None, refresh_worker: bool, wa
         stream=given["stream"],
     )
     chosen = settings(
-        given, round(megabytes * _MEGABYTE), refresh_worker=refresh_worker, interrupt_seconds=given["interrupt_timeout"]
+        given,
+        round(inline_limit * _MEGABYTE) if inline_limit else most_bytes,
+        refresh_worker=refresh_worker,
+        interrupt_seconds=given["interrupt_timeout"],
     )
     log = (lambda _line: None) if options.quiet else say_log
     result = handler_serve.serve(request, chosen, command_line(), progress(options), log)

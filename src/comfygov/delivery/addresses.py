@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from comfygov.delivery.failure import JobFailed
@@ -28,6 +30,7 @@ _MAX_REDIRECTS = 5
 _PORTS = {"http": 80, "https": 443}
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
 _PIECE_BYTES = 1 << 16
 _HINT = "the worker takes them with --allow-private-urls"
 
@@ -48,8 +51,26 @@ def fetch(url: str, most_bytes: int, deadline: Deadline, *, allow_private: bool)
     """The body behind `url`, piece by piece. Raises JobFailed `bad_url`, `input_failed` or `timeout`."""
     import urllib3
 
-    response, pool = _open(url, deadline, allow_private=allow_private)
-    try:
+    during = f"{shown(url)} was being fetched"
+    with _watched(deadline) as sockets:
+        try:
+            yield from _pieces(url, most_bytes, deadline, sockets, allow_private=allow_private)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            deadline.check(during)
+            raise JobFailed("input_failed", f"{shown(url)} broke off: {error}", retryable=True) from error
+        except JobFailed:
+            deadline.check(during)  # why the connection ended
+            raise
+        deadline.check(during)  # what was cut off may look whole
+
+
+def _pieces(
+    url: str, most_bytes: int, deadline: Deadline, sockets: list[socket.socket], *, allow_private: bool
+) -> Iterator[bytes]:
+    response, pool = _open(url, deadline, sockets, allow_private=allow_private)
+    with ExitStack() as stack:
+        stack.callback(pool.close)
+        stack.callback(response.close)
         announced = response.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > most_bytes:
             raise _too_large(url, most_bytes)
@@ -58,13 +79,32 @@ def fetch(url: str, most_bytes: int, deadline: Deadline, *, allow_private: bool)
             total += len(piece)
             if total > most_bytes:
                 raise _too_large(url, most_bytes)
-            deadline.check(f"{shown(url)} was being fetched")
             yield piece
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise JobFailed("input_failed", f"{shown(url)} broke off: {error}", retryable=True) from error
+
+
+@contextmanager
+def _watched(deadline: Deadline) -> Iterator[list[socket.socket]]:
+    """Sockets that are shut when the job has to be over: a server that sends a byte now and then, and be it of its
+    headers, never lets a read time out."""
+    sockets: list[socket.socket] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            if deadline.is_over:
+                for one in sockets:
+                    with suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=watch, daemon=True, name="input watch")
+    thread.start()
+    try:
+        yield sockets
     finally:
-        response.close()
-        pool.close()
+        done.set()
+        thread.join()
+        for one in sockets:
+            one.close()
 
 
 def _too_large(url: str, most_bytes: int) -> JobFailed:
@@ -72,11 +112,11 @@ def _too_large(url: str, most_bytes: int) -> JobFailed:
 
 
 def _open(
-    url: str, deadline: Deadline, *, allow_private: bool
+    url: str, deadline: Deadline, sockets: list[socket.socket], *, allow_private: bool
 ) -> tuple[urllib3.BaseHTTPResponse, urllib3.HTTPConnectionPool]:
     for _ in range(_MAX_REDIRECTS + 1):
         deadline.check(f"{shown(url)} was being fetched")
-        response, pool = _request(url, deadline, allow_private=allow_private)
+        response, pool = _request(url, deadline, sockets, allow_private=allow_private)
         location = response.headers.get("location")
         if response.status not in _REDIRECTS or not location:
             if response.status == 200:
@@ -93,7 +133,7 @@ def _open(
 
 
 def _request(
-    url: str, deadline: Deadline, *, allow_private: bool
+    url: str, deadline: Deadline, sockets: list[socket.socket], *, allow_private: bool
 ) -> tuple[urllib3.BaseHTTPResponse, urllib3.HTTPConnectionPool]:
     import urllib3
 
@@ -109,6 +149,7 @@ def _request(
         )
     else:
         pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout, retries=False)
+    pool.ConnectionCls = _noting(pool.ConnectionCls, sockets)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     name = f"[{host}]" if ":" in host else host
     headers = {"Host": name if port == _PORTS[parts.scheme] else f"{name}:{port}", "User-Agent": "comfygov"}
@@ -125,6 +166,18 @@ def _request(
         pool.close()
         raise JobFailed("input_failed", f"{shown(url)} does not answer: {error}", retryable=True) from error
     return answer, pool
+
+
+def _noting(kind: Any, sockets: list[socket.socket]) -> Any:  # noqa: ANN401 (urllib3's connection classes)
+    """A class of connections that adds its sockets to `sockets`, before anything is said on them."""
+
+    class Noting(kind):  # type: ignore[misc] # of Any
+        def _new_conn(self) -> socket.socket:
+            made: socket.socket = super()._new_conn()
+            sockets.append(made.dup())  # TLS takes the first one over
+            return made
+
+    return Noting
 
 
 def _parts(url: str) -> SplitResult:

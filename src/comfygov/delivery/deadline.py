@@ -37,6 +37,10 @@ class Deadline:
         """Seconds since the job was taken."""
         return time.monotonic() - self._started
 
+    @property
+    def is_over(self) -> bool:
+        return self._cancelled is not None or self.left() <= 0
+
     def check(self, during: str) -> None:
         """Raises Cancelled, or JobFailed `timeout` that says what was going on."""
         if self._cancelled is not None:

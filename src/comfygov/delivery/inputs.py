@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,24 @@ class Placed:
             path.unlink(missing_ok=True)
 
 
+class _Budget:
+    """Bytes that the input files of one job may have together, from several threads."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = self._left = most_bytes
+        self._change = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Raises JobFailed once it is used up, or closed."""
+        with self._change:
+            self._left -= size
+        if self._left < 0:
+            raise JobFailed("too_large", f"the input files are larger than {self._most_bytes:,} bytes together")
+
+    def close(self) -> None:
+        self._left = -1
+
+
 def place(files: Sequence[InputFile], folder: Path, token: str, settings: Settings, deadline: Deadline) -> Placed:
     """Write them all, or none. Raises JobFailed."""
     placed = Placed()
@@ -68,25 +87,32 @@ def place(files: Sequence[InputFile], folder: Path, token: str, settings: Settin
 def _write_all(pairs: list[tuple[InputFile, Path]], settings: Settings, deadline: Deadline) -> None:
     here = [pair for pair in pairs if not is_url(pair[0].source)]
     there = [pair for pair in pairs if is_url(pair[0].source)]
+    budget = _Budget(settings.max_all_inputs_bytes)
     for file, path in here:
         deadline.check("input files were being decoded")
-        path.write_bytes(decoded(file, settings.max_input_bytes))
+        data = decoded(file, settings.max_input_bytes)
+        budget.take(len(data))
+        path.write_bytes(data)
     if there:
         with ThreadPoolExecutor(min(_PARALLEL, len(there)), thread_name_prefix="job inputs") as pool:
-            done = [pool.submit(_fetch, file, path, settings, deadline) for file, path in there]
-        for one in done:
-            one.result()
+            done = [pool.submit(_fetch, file, path, settings, budget, deadline) for file, path in there]
+            for one in as_completed(done):
+                if one.exception() is not None:
+                    budget.close()  # the others are for nothing
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    one.result()
 
 
 def is_url(source: str) -> bool:
     return source[:8].lower().startswith(("http://", "https://"))
 
 
-def _fetch(file: InputFile, path: Path, settings: Settings, deadline: Deadline) -> None:
+def _fetch(file: InputFile, path: Path, settings: Settings, budget: _Budget, deadline: Deadline) -> None:
     with path.open("wb") as target:
         for piece in addresses.fetch(
             file.source, settings.max_input_bytes, deadline, allow_private=settings.allow_private_urls
         ):
+            budget.take(len(piece))
             target.write(piece)
 
 

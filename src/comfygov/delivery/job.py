@@ -90,6 +90,14 @@ def read(job_id: str, raw: object) -> Job:
     )
 
 
+def wants_fresh(raw: object) -> bool:
+    """Whether a job asks for a fresh worker; one that cannot be read does not."""
+    try:
+        return _flag(_object(raw), "refresh_worker")
+    except JobFailed:
+        return False
+
+
 def _object(raw: object) -> dict[str, Any]:
     given = _from_text(raw, "`input`") if isinstance(raw, str) else raw
     if given is None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from comfygov.delivery import job as jobs
 from comfygov.delivery.failure import JobFailed, as_output
 from comfygov.errors import Code, GovError
 
@@ -124,7 +125,7 @@ class _Worker:
         except JobFailed as failure:
             result = as_output(failure.error)
         settle()
-        wants = self._handler.settings.refresh_worker or (isinstance(raw, dict) and raw.get("refresh_worker") is True)
+        wants = self._handler.settings.refresh_worker or jobs.wants_fresh(raw)
         if wants or self._handler.supervisor.failure is not None:
             result["refresh_worker"] = True  # the SDK takes it out, and RunPod starts the worker anew
         return result

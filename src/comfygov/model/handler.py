@@ -36,6 +36,6 @@ class Settings:
     start_seconds: float = 900.0
     interrupt_seconds: float = 15.0
     max_input_bytes: int = 1_000 * MEGABYTE
+    max_all_inputs_bytes: int = 4_000 * MEGABYTE
     allow_private_urls: bool = False
     refresh_worker: bool = False
-    echo_log: bool = True
