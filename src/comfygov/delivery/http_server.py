@@ -6,6 +6,7 @@ POST /run, POST /runsync, GET /status/ID, POST /cancel/ID, GET /health, GET /rea
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import hmac
 import re
 import socket
@@ -83,29 +84,13 @@ class Service:
         if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
             return _json(400, {"error": "`id` must be letters, digits, `.`, `_` and `-`, at most 128"})
         try:
-            return self.table.submit(job_id, given.get("input"), len(body))
+            return self.table.submit(job_id, given.get("input"), len(body), _sum_of(given) if "id" in given else b"")
         except Refused as refused:
             return _refused(refused)
-
-    def told(self, record: Record, wait_seconds: float) -> Reply:
-        """How a job is; wait for its end at most so long."""
-        if wait_seconds:
-            record.done.wait(wait_seconds)
-        return self._view(record)
-
-    def status(self, job_id: str) -> Reply:
-        record = self.table.get(job_id)
-        return self._view(record) if record else _no_job(job_id)
 
     def cancel(self, job_id: str) -> Reply:
         record = self.table.cancel(job_id)
         return _json(200, record.view()) if record else _no_job(job_id)
-
-    def _view(self, record: Record) -> Reply:
-        reply = _json(200, record.view())
-        if record.status in DONE:
-            self.table.mark_read(record)
-        return reply
 
 
 def _json(status: int, value: object) -> Reply:
@@ -113,7 +98,11 @@ def _json(status: int, value: object) -> Reply:
 
 
 def _refused(refused: Refused) -> Reply:
-    return _json(refused.status, {"error": str(refused), "retryable": True})
+    return _json(refused.status, {"error": str(refused), "retryable": refused.status != 409})
+
+
+def _sum_of(given: dict[str, Any]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(given.get("input"), order="deterministic")).digest()
 
 
 def _no_job(job_id: str) -> Reply:
@@ -143,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/metrics":
                 self._reply((200, "text/plain; version=0.0.4", self._metrics()))
             elif path.startswith("/status/"):
-                self._reply(self.service.status(path.removeprefix("/status/")))
+                self._tell_of(path.removeprefix("/status/"))
             else:
                 self._reply(self._unknown(path))
 
@@ -154,12 +143,30 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path in ("/run", "/runsync"):
             taken = self._taken()
             wait = self._wait_of(parts.query) if parts.path == "/runsync" else 0.0
-            self._reply(self.service.told(taken, wait) if isinstance(taken, Record) else taken)
+            if isinstance(taken, Record):
+                taken.done.wait(wait)
+                self._tell(taken)
+            else:
+                self._reply(taken)
         else:
             self._skip_body()
             is_cancel = parts.path.startswith("/cancel/")
             job_id = parts.path.removeprefix("/cancel/")
             self._reply(self.service.cancel(job_id) if is_cancel else self._unknown(parts.path))
+
+    def _tell_of(self, job_id: str) -> None:
+        record = self.service.table.get(job_id)
+        if record is None:
+            self._reply(_no_job(job_id))
+        else:
+            self._tell(record)
+
+    def _tell(self, record: Record) -> None:
+        """How a job is. A result counts as read once it has been sent."""
+        is_result = record.status in DONE
+        self._reply(_json(200, record.view()))
+        if is_result:
+            self.service.table.mark_read(record)
 
     def handle_expect_100(self) -> bool:
         """Who may not come, or brings too much, is told so before the body is sent."""

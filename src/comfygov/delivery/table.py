@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 DONE: tuple[Status, ...] = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 BUCKETS_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_READ_SECONDS = 3.0
 _STATUS_OF: dict[str, Status] = {"cancelled": "CANCELLED", "timeout": "TIMED_OUT"}
 
 
@@ -38,12 +39,15 @@ class Refused(Exception):
 @dataclass
 class Record:
     """One job. Times are monotonic seconds; `output` is JSON that is ready to be sent; `size` is what
-    its input takes of memory, in bytes."""
+    its input takes of memory, in bytes, `checksum` its sha256 where the client named the job. `is_retryable`: it failed
+    for a reason that is not its own."""
 
     id: str
     raw: object
     deadline: Deadline
     size: int = 0
+    checksum: bytes = b""
+    is_retryable: bool = False
     taken: float = field(default_factory=time.monotonic)
     status: Status = "IN_QUEUE"
     started: float = 0.0
@@ -117,16 +121,20 @@ class Table:
             with self._changed:
                 self._coming_bytes -= size
 
-    def submit(self, job_id: str, raw: object, size: int = 0) -> Record:
-        """Take a job. An id that is known already is that job: whoever lost our answer may ask again."""
+    def submit(self, job_id: str, raw: object, size: int = 0, checksum: bytes = b"") -> Record:
+        """Take a job. An id that is known already is that job, since whoever lost our answer may ask again; it is done
+        anew when it failed for a reason that is not its own. Raises Refused, also for another input under that id."""
         with self._changed:
-            if job_id in self._records:
-                return self._records[job_id]
+            known = self._records.get(job_id)
+            if known is not None and known.checksum != checksum:
+                raise Refused(409, f"there is a job `{job_id}` already, with another input")
+            if known is not None and (self._closed or not known.is_retryable):
+                return known
             if self._closed:
                 raise Refused(503, self._closed)
             if len(self._waiting) >= self.limits.waiting:
                 raise Refused(429, f"{len(self._waiting)} jobs wait already")
-            record = Record(job_id, raw, self._new_deadline(raw), size)
+            record = Record(job_id, raw, self._new_deadline(raw), size, checksum)
             self._records[job_id] = record
             self._waiting.append(record)
             self._forget_old()
@@ -166,6 +174,8 @@ class Table:
             record.deadline.cancel(Cancelled(reason, retryable=True))
         for record in left:
             record.done.wait(10)
+        if left:
+            until = max(until, time.monotonic() + _READ_SECONDS)  # who asks for them has not been told yet
         with self._changed:
             self._changed.wait_for(self._all_read, max(0.0, until - time.monotonic()))
 
@@ -191,12 +201,17 @@ class Table:
 
         try:
             result = self._run(record.id, record.raw, record.deadline, report)
-            data, status, error = msgspec.json.encode(result), "COMPLETED", ""
+            self._finish(record, msgspec.json.encode(result), "COMPLETED")
         except JobFailed as failure:
-            data, status, error = _failed(failure)
+            self._fail(record, failure)
         except Exception as mistake:  # noqa: BLE001 (the thread has more jobs to do)
-            data, status, error = _failed(JobFailed("internal", f"comfygov made a mistake: {mistake!r}"))
-        self._finish(record, data, status, error)  # type: ignore[arg-type] # one of Status
+            self._fail(record, JobFailed("internal", f"comfygov made a mistake: {mistake!r}"))
+
+    def _fail(self, record: Record, failure: JobFailed) -> None:
+        error = failure.error
+        record.is_retryable = error.retryable
+        status = _STATUS_OF.get(error.code, "FAILED")
+        self._finish(record, msgspec.json.encode(as_output(error)), status, sentence(error))
 
     def _end(self, record: Record, why: Cancelled) -> None:
         """Cancel: at once when it waits, by its deadline when it runs."""
@@ -205,11 +220,11 @@ class Table:
             if waits:
                 self._waiting.remove(record)
         if waits:
-            self._finish(record, *_failed(why))
+            self._fail(record, why)
         else:
             record.deadline.cancel(why)
 
-    def _finish(self, record: Record, data: bytes, status: Status, error: str) -> None:
+    def _finish(self, record: Record, data: bytes, status: Status, error: str = "") -> None:
         with self._changed:
             record.ended = time.monotonic()
             record.output, record.status, record.error = msgspec.Raw(data), status, error
@@ -226,16 +241,11 @@ class Table:
         return all(record.read for record in self._records.values() if record.status in DONE)
 
     def _forget_old(self) -> None:
-        """Results that were kept long enough, then the oldest of what is too much."""
+        """Results that were kept long enough; then of what is too much those that were read, and the oldest."""
         now = time.monotonic()
         done = [record for record in self._records.values() if record.status in DONE]
         kept = sum(len(record.output or b"") for record in done)
-        for record in sorted(done, key=lambda record: record.ended):
+        for record in sorted(done, key=lambda record: (not record.read, record.ended)):
             if now - record.ended > self.limits.keep_seconds or kept > self.limits.keep_bytes:
                 kept -= len(record.output or b"")
                 del self._records[record.id]
-
-
-def _failed(failure: JobFailed) -> tuple[bytes, Status, str]:
-    error = failure.error
-    return msgspec.json.encode(as_output(error)), _STATUS_OF.get(error.code, "FAILED"), sentence(error)
