@@ -172,3 +172,24 @@ def test_settings_of_the_person_do_not_stop_a_checkout(
     assert checkouts.bring(git, tmp_path / "out", pack.source, second, tmp_path / "rescue")
     assert (tmp_path / "out" / "a").read_text() == "2\n" or "autocrlf" in setting
     assert not (tmp_path / "rescue").exists()
+
+
+def test_a_file_is_read_through_links_that_stay_in_the_repository(upstream: Upstream, git: Git) -> None:
+    """Else the name that a linked requirements.txt leads to would be asked for as a package."""
+    targets = {
+        "requirements.txt": "reqs/link.txt",
+        "reqs/link.txt": "../base.txt",
+        "out": "../../base.txt",
+        "root": "/etc/passwd",
+        "loop": "loop",
+        "gone": "nowhere",
+        "folder": "reqs",
+    }
+    for name, target in targets.items():
+        (upstream.path / name).parent.mkdir(exist_ok=True)
+        (upstream.path / name).symlink_to(target)
+    at = upstream.commit({"base.txt": "einops\n"})
+    read = {name: git.show(upstream.path, at, name) for name in (*targets, "base.txt", "no.txt")}
+    assert {name: text for name, text in read.items() if text is not None} == dict.fromkeys(
+        ("base.txt", "requirements.txt", "reqs/link.txt"), "einops\n"
+    )

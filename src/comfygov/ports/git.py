@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from comfygov.errors import Code, GovError
 from comfygov.ports import fs, git_apart, git_settings, git_work, lock, process
 from comfygov.ports.git_failures import failure, fetch_failure
-from comfygov.ports.git_files import COMMIT, detached_head, git_folder, readable
+from comfygov.ports.git_files import COMMIT, detached_head, git_folder, link_target, readable
 from comfygov.ports.source import CONTENT, REGISTRY, Source, parse_source, recorded_source, refspec_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ LOCAL_TIMEOUT_SECONDS = 300.0
 ASK_TIMEOUT_SECONDS = 15.0
 
 _CLONE_OPTIONS = ("--quiet", "--origin", "origin", "--no-checkout", "--no-tags")
+_LINK_MODE = "120000"
+_MOST_LINKS = 8
 _UNBORN = "refs/heads/comfygov-unborn"
 # A source may be a clone that was cut off (shallow): its ends become those of the cache.
 _FETCH_OPTIONS = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
@@ -256,9 +258,17 @@ class Git:
         return self._check(["ls-tree", "--name-only", "-z", spec], repository).split("\0")[:-1]
 
     def show(self, repository: Path, commit: str, path: str) -> str | None:
-        """The text of a file at `commit`; None when it is not there."""
-        done = self._run(["cat-file", "blob", f"{commit}:{path}"], repository)
-        return readable(done.stdout.encode(errors="surrogateescape")) if done.exit_code == 0 else None
+        """The text of a file at `commit`, also behind links within the repository; None when it is not there."""
+        for _ in range(_MOST_LINKS):
+            listed = self._run(["ls-tree", "-z", "--full-tree", commit, "--", path], repository).stdout
+            mode, _, blob = listed.partition("\t")[0].rpartition(" ")
+            done = self._run(["cat-file", "blob", blob], repository) if blob else None
+            if done is None or done.exit_code != 0:
+                return None
+            if not mode.startswith(_LINK_MODE):
+                return readable(done.stdout.encode(errors="surrogateescape"))
+            path = link_target(path, done.stdout)
+        return None
 
     def submodules(self, repository: Path, commit: str) -> list[tuple[str, str, str]]:
         """(path, URL as written, commit) of each submodule at `commit`."""

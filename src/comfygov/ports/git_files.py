@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import posixpath
 import re
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA1_LETTERS = 40
+_LONGEST_LINK = 4096
 
 
 def git_folder(checkout: Path) -> Path | None:
@@ -57,3 +59,10 @@ def has_content(path: Path, blob: str) -> bool:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest() == blob
+
+
+def link_target(path: str, content: str) -> str:
+    """The path in a repository that a link at `path` leads to. Empty for what no system would follow."""
+    if not content or "\0" in content or len(content) > _LONGEST_LINK:
+        return ""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), content))
