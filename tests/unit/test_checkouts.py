@@ -9,7 +9,7 @@ import pytest
 from comfygov.errors import Code, GovError
 from comfygov.model.config import Config
 from comfygov.model.state import Baseline, ComfyUIPin, Declaration, Plugin, Registry
-from comfygov.ports import clones, collisions, fs
+from comfygov.ports import clones, collisions, fs, process
 from comfygov.ports.git import Git
 from comfygov.truth import checkouts, declaration
 from comfygov.truth.home import Home
@@ -140,6 +140,16 @@ def test_a_tracked_folder_that_becomes_a_file_is_no_obstacle(git: Git, upstream:
 def test_a_folder_that_is_no_repository_is_an_obstacle(placed: Placed) -> None:
     (placed.path / ".git").rename(placed.path.parent / "elsewhere")
     assert "no git repository of its own" in placed.obstacles()[0]
+
+
+def test_a_checkout_that_is_where_it_belongs_costs_no_git_command(
+    placed: Placed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(process, "run", lambda argv, **_: asked.append(argv))
+    placed.after = placed.before
+    assert placed.obstacles() == []
+    assert asked == []
 
 
 def test_a_checkout_that_is_not_there_is_made(placed: Placed, tmp_path: Path) -> None:

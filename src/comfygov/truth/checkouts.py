@@ -45,9 +45,10 @@ def obstacles(home: Home, git: Git, state: State) -> list[str]:
 
 def _in_the_way(git: Git, checkout: Path, source: Source, commit: str) -> Iterator[str]:
     """Edited files and collisions of one checkout and of its submodules, as far as they have to move."""
-    if git.head(checkout) is None:
+    at = git.head(checkout)
+    if at is None or clones.in_place(git, checkout, commit):
         return
-    if git.head(checkout) != commit:
+    if at != commit:
         yield from _own_work(git, checkout)
     if not git.contains(checkout, commit):
         return
