@@ -125,7 +125,8 @@ def test_damage_is_seen_refused_and_repaired_by_building_anew(
     assert not (site(candidate) / "evil.pth").exists()
     assert names_in_base_python() == before
 
-    governed.gov("sync").ok()
+    said = governed.gov("sync").ok().stderr
+    assert ("environment: done in" in said) == (damage is not spoil_seal)
     assert governed.world() == healthy
     assert not governed.json("status")["drift"]
     governed.gov("run", "--detach", "--", "--port", str(free_port())).ok()

@@ -9,6 +9,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.ops.context import changing
+from comfygov.ports.progress import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +49,10 @@ def repair(context: Context) -> SyncResult:
     if running is not None:
         raise GovError(Code.RUNNING, f"ComfyUI runs (pid {running.pid}) with code that is to be repaired", "gov stop")
     found += _without_cut_bytecode(context)
-    if any(line.startswith("environment") for line in found):
-        locking.ensure_generation(context, state, None, rebuild=True)
-    else:
-        locking.ensure_generation(context, state, None)
+    damaged = any(line.startswith("environment") for line in found)
+    if damaged or not context.generations.is_sound(state.generation):
+        with Stages(context.progress).stage("environment"):
+            locking.ensure_generation(context, state, None, rebuild=damaged)
     if found:
         line = audit.entry(context.command, "sync", reason=f"{len(found)} repaired")
         commit.record(context.truth, line, repair=state)
