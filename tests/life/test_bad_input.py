@@ -169,7 +169,7 @@ def test_no_network(bare: Governed) -> None:
         bare.gov("init", "--repo", dead).failed(1, "is a clone of", "rm -r")
         bare.gov("init", "--path", "other", "--repo", dead).failed(5, "does not answer")
     assert not (bare.home / "state" / "head.json").exists()
-    assert bare.json("status")["drift"] == ["init did not finish: gov init"]
+    assert bare.json("status")["drift"] == [f"init did not finish: gov init --path {bare.home}"]
 
 
 def test_init_says_which_torch_pins_mend_it(bare: Governed) -> None:

@@ -87,7 +87,13 @@ def test_a_comfyui_outside_of_the_home_that_is_not_there_is_not_made_anew_by_its
     bare.gov("init", "--comfyui-dir", str(tree), "--find-links", str(bare.wheels), "--index-url", "none").ok()
     tree.rename(tmp_path / "away")
     assert any(str(tree) in line for line in bare.json("status")["drift"])
-    for words in (("sync",), ("init",), ("run", "--sync", "--detach"), ("node", "add", str(bare.pack("pa")))):
+    for words in (
+        ("sync",),
+        ("init",),
+        ("run", "--detach"),
+        ("run", "--sync", "--detach"),
+        ("node", "add", str(bare.pack("pa"))),
+    ):
         bare.gov(*words).failed(1, str(tree), "paths.comfyui_dir", "git clone")
         assert not tree.exists()
     git(tree.parent, "clone", "-q", str(tmp_path / "origin"), str(tree))

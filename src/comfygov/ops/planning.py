@@ -126,7 +126,8 @@ def unknown_node(context: Context, node_id: str) -> GovError:
     import difflib
 
     known = [plugin.id for plugin in context.head_state().registry.plugins]
-    near = difflib.get_close_matches(node_id, known, 1, 0.5)
+    same = [name for name in known if canonical(name) == canonical(node_id)]
+    near = same or difflib.get_close_matches(node_id, known, 1, 0.5)
     hint = f"did you mean `{near[0]}`?" if near else "gov node list (gov node add SOURCE registers a pack)"
     return GovError(Code.NOT_FOUND, f"there is no node pack `{node_id}` here", hint)
 

@@ -9,6 +9,7 @@ import msgspec
 from comfygov.errors import Code, GovError
 from comfygov.ops import production, sync
 from comfygov.ops.context import changing
+from comfygov.truth import checkouts
 
 if TYPE_CHECKING:
     from comfygov.ops.context import Context
@@ -44,6 +45,7 @@ def run(context: Context, request: RunRequest) -> production.Started:
 
 def _refuse_damage(context: Context) -> None:
     state = context.head_state()
+    checkouts.refuse_lost_place(context.home, context.git, state)
     found = sync.drift(context, state, thorough=True)
     if found:
         raise GovError(

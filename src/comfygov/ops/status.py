@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,10 +59,15 @@ def status(context: Context) -> Status:
         pending=tuple(tx for tx in summaries if tx.status in PENDING and tx.status != "failed"),
         recent=tuple(reversed(summaries[-RECENT:])),
         running=production.running(context),
-        drift=_drift(context, state) if state else ("init did not finish: gov init",),
+        drift=_drift(context, state) if state else (_unfinished(context),),
         unfinished=unfinished.command if unfinished else None,
         busy=lock.holder(context.home.lock_file),
     )
+
+
+def _unfinished(context: Context) -> str:
+    what = "state/head.json is lost" if context.snapshots.ids() else "init did not finish"
+    return f"{what}: gov init --path {shlex.quote(str(context.home.root))}"
 
 
 def _drift(context: Context, state: State) -> tuple[str, ...]:

@@ -199,9 +199,10 @@ class Snapshots:
     def require_head(self) -> Head:
         head = self.head()
         if head is None:
+            what = "has lost its state/head.json" if self.ids() else "was never finished: it has no head"
             raise GovError(
                 Code.HOME_DAMAGED,
-                f"{self._home.root} was never finished: it has no head",
+                f"{self._home.root} {what}",
                 f"gov init --path {shlex.quote(str(self._home.root))}",
             )
         return head
