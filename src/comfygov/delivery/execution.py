@@ -26,6 +26,9 @@ _SHARE = 0.02
 _QUEUE_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
 _POST_TRIES = 3
+_DENIALS = 2
+_LOOK_SECONDS = 0.5
+_SILENT_SECONDS = 60.0
 _DURING = "the workflow was running in ComfyUI"
 Entry = dict[str, Any]
 
@@ -54,12 +57,11 @@ def run(
     comfy.events.watch(Watched(prompt.id, len(prompt.workflow), report, deadline.wake))
     try:
         _submit(comfy, prompt, deadline, knowledge)
-        try:
-            entry = _wait(comfy, prompt.id, deadline)
-        except JobFailed:
-            comfy.events.watch(None)
-            take_back(comfy, prompt.id)
-            raise
+        entry = _wait(comfy, prompt.id, deadline)
+    except JobFailed:
+        comfy.events.watch(None)
+        take_back(comfy, prompt.id)
+        raise
     finally:
         comfy.events.watch(None)
     refusals.refuse_failed(entry, knowledge)
@@ -73,18 +75,30 @@ def _submit(comfy: Comfy, prompt: Prompt, deadline: Deadline, knowledge: Knowled
         try:
             status, answer = comfy.api.post("/prompt", prompt.body(comfy.client_id))
         except GovError as error:
-            if _is_known(comfy, prompt.id):
+            if _has_come(comfy, prompt.id, deadline):
                 return
             if attempt == _POST_TRIES:
                 raise JobFailed("comfyui_silent", error.message, retryable=True) from error
-            deadline.pause(0.2, "the workflow was being handed to ComfyUI")
             continue
-        try:
-            refusals.refuse_refused(status, answer, prompt.workflow, knowledge)
-        except JobFailed:
-            take_back(comfy, prompt.id)
-            raise
+        refusals.refuse_refused(status, answer, prompt.workflow, knowledge)
         return
+
+
+def _has_come(comfy: Comfy, prompt_id: str, deadline: Deadline) -> bool:
+    """Whether ComfyUI has a prompt for which it gave no answer. A busy one knows it late, so that it is asked until it
+    says twice that there is none: handed over again meanwhile, it would run twice. Raises JobFailed."""
+    denials, until = 0, time.monotonic() + _SILENT_SECONDS
+    while denials < _DENIALS:
+        _refuse_dead(comfy)
+        try:
+            if _is_known(comfy, prompt_id):
+                return True
+            denials += 1
+        except GovError as error:
+            if time.monotonic() > until:
+                raise JobFailed("comfyui_silent", error.message, retryable=True) from error
+        deadline.pause(_LOOK_SECONDS, "the workflow was being handed to ComfyUI")
+    return False
 
 
 def _refuse_dead(comfy: Comfy) -> None:
@@ -96,11 +110,16 @@ def _refuse_dead(comfy: Comfy) -> None:
 
 
 def _is_known(comfy: Comfy, prompt_id: str) -> bool:
-    """Whether a prompt waits, runs or is done; False too when ComfyUI says nothing."""
+    """Whether a prompt waits, runs or is done. Raises GovError when ComfyUI says nothing."""
+    return bool(_entry(comfy, prompt_id)) or _is_queued(comfy, prompt_id) or bool(_entry(comfy, prompt_id))
+
+
+def entry_of_failed(comfy: Comfy, prompt_id: str) -> Entry:
+    """What a prompt that failed has made nevertheless; {} when ComfyUI says nothing."""
     try:
-        return bool(_entry(comfy, prompt_id)) or _is_queued(comfy, prompt_id) or bool(_entry(comfy, prompt_id))
+        return _entry(comfy, prompt_id)
     except GovError:
-        return False
+        return {}
 
 
 def _entry(comfy: Comfy, prompt_id: str) -> Entry:

@@ -200,6 +200,8 @@ class Handler:
             return self._executed(comfy, work, graph, placed, again=True)
         except JobFailed as failure:
             self._settle(comfy, prompt.id, failure)
+            for path in outputs.previews(execution.entry_of_failed(comfy, prompt.id), self.supervisor.work):
+                path.unlink(missing_ok=True)
             raise
         finally:
             execution.forget(comfy, prompt.id)

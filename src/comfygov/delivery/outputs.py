@@ -81,6 +81,19 @@ def collect(entry: dict[str, Any], work: Work, token: str) -> list[FileOutput | 
     return [*found, *_untold(work.output / token, known, token, work)]
 
 
+def previews(entry: dict[str, Any], work: Work) -> Iterator[Path]:
+    """The files in ComfyUI's temporary folder that an entry names, whatever became of its prompt."""
+    outputs = entry.get("outputs")
+    for by_key in outputs.values() if isinstance(outputs, dict) else ():
+        for values in by_key.values() if isinstance(by_key, dict) else ():
+            for item in values if isinstance(values, (list, tuple)) else ():
+                if not isinstance(item, dict) or item.get("type") != "temp":
+                    continue
+                path = _inside(work.temp, Path(str(item.get("subfolder") or ""), str(item.get("filename") or "")))
+                if path is not None and _is_file(path):
+                    yield path
+
+
 def _of_key(node_id: str, kind: str, values: object, work: Work, token: str) -> Iterator[FileOutput | ValueOutput]:
     items = values if isinstance(values, (list, tuple)) else [values]
     for item in items:
