@@ -121,19 +121,25 @@ def _until(status: int, url: str, argv: list[str], cwd: Path) -> float:
         child.wait(60)
 
 
+def measure(count: int, starts: int, runtime: Path | None) -> list[Row]:
+    """Both rows, on the stand-in unless a `runtime` file is given; without `starts` the first alone."""
+    with tempfile.TemporaryDirectory(prefix="comfygov-benchmark-") as root:
+        runtime = runtime or Stage(Path(root)).prepare().runtime
+        say("jobs")
+        rows = [added_time(runtime, count)]
+        if starts:
+            say("starts")
+            rows.append(start_time(runtime, starts))
+        return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.handler", description=__doc__)
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--starts", type=int, default=STARTS)
     parser.add_argument("--runtime", type=Path, help="a runtime file to start from")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="comfygov-benchmark-") as root:
-        runtime = given.runtime.absolute() if given.runtime else Stage(Path(root)).prepare().runtime
-        say("jobs")
-        rows = [added_time(runtime, given.jobs)]
-        say("starts")
-        rows.append(start_time(runtime, given.starts))
-        print_table(rows)
+    print_table(measure(given.jobs, given.starts, given.runtime and given.runtime.absolute()))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Samples:
 
 def measure(runs: int, given: Path | None, *, stand_in: bool) -> list[Row]:
     """All rows of this program; none, with the reason said, where there is no ComfyUI."""
-    if not (stand_in or os.environ.get(COMFYUI_VARIABLE)):
+    if not (stand_in or given or os.environ.get(COMFYUI_VARIABLE)):
         say(f"skipped: life ({COMFYUI_VARIABLE} names no repository of ComfyUI; --stand-in tries the program)")
         return []
     with tempfile.TemporaryDirectory(prefix="comfygov-benchmark-") as root:
@@ -74,14 +74,19 @@ def _stand_in(root: Path) -> Governed:
 
 
 def _real(root: Path, given: Path | None) -> Governed:
-    governed = Own(root, given=given)
-    if given is None:
-        say("making a governed home with the real ComfyUI (minutes, when uv's cache is cold)")
-        governed.gov("init", "--repo", os.environ[COMFYUI_VARIABLE], *INIT, timeout=3600).ok()
+    governed = Own(root, given=given or make_home(root))
     pack = os.environ.get(PACK_VARIABLE)
     if pack:
         changes.promote(governed, pack)
     return governed
+
+
+def make_home(root: Path) -> Path:
+    """A home with the real ComfyUI."""
+    say("making a governed home with the real ComfyUI (minutes, when uv's cache is cold)")
+    governed = Own(root)
+    governed.gov("init", "--repo", os.environ[COMFYUI_VARIABLE], *INIT, timeout=3600).ok()
+    return governed.home
 
 
 def _rows(samples: Samples) -> list[Row]:
