@@ -120,11 +120,14 @@ def test_a_changed_image_is_found(built: Any, store: Engines, made: Governed, tm
     site = "/opt/comfy/env/lib/python3*/site-packages"
     changed.write_text(
         f"FROM {IMAGE}\nUSER 0:0\nRUN echo >> {pack}/__init__.py && touch {pack}/new.py && rm {site}/basis/__init__.py"
-        f" && rm -r {site}/extra*\nUSER 10001:0\n"
+        f" && rm -r {site}/extra*\nENV PYTHONSTARTUP=/tmp/x.py\nLABEL org.opencontainers.image.base.name=other\n"
     )
     store.ok("buildah", "build", "--format", "docker", "--tag", "localhost/changed:1", str(tmp_path))
     ran = made.gov("image", "verify", "localhost/changed:1", "--version", "one", "--engine", "podman").failed(3)
     for words in (
+        "it runs as the user `0:0`, not as 10001:0",
+        "its variable PYTHONSTARTUP loads code that is not the lock's",
+        "it stands on other, and its record names localhost/comfygov-test-base@sha256:",
         "alpha: __init__.py is not as its commit has it",
         "alpha: new.py belongs to no commit",
         "basis 1.0: basis/__init__.py is missing",

@@ -236,6 +236,25 @@ def test_what_builds_from_source_gets_no_secret_and_no_cache_of_others() -> None
         assert "--no-build" in lines_of(text, "source=handler/needs,")
 
 
+def test_an_image_that_is_started_in_another_way_is_found() -> None:
+    """What the Dockerfile says of the start is what is asked for, and every change of it has a line."""
+    text = dockerfile.render(record_with(""), Layers("a", "b", "c", "d", "e", {}, {}, "f", no_build=True))
+    variables = next(one for one in text.split("\nENV ")[1:]).split("\nUSER ")[0].replace("\\\n", "").split()
+    start = msgspec.json.decode(text.rpartition("\nENTRYPOINT ")[2])
+    users = [line.removeprefix("USER ") for line in text.splitlines() if line.startswith("USER ")]
+    config = {"Env": ["GPG_KEY=x", *variables], "User": users[-1], "Entrypoint": start}
+    assert list(dockerfile.start_problems(config)) == []
+    for changed, words in (
+        ({"User": "0"}, "as the user `0`"),
+        ({"Entrypoint": ["/bin/sh"]}, "first program is `/bin/sh`"),
+        ({"Env": [*variables, "LD_PRELOAD=/x.so"]}, "LD_PRELOAD loads code"),
+        ({"Env": [*variables, "HOME=/root"]}, "HOME is `/root`"),
+    ):
+        (line,) = dockerfile.start_problems({**config, **changed})
+        assert words in line
+    assert len(list(dockerfile.start_problems({}))) == 2 + len(dockerfile.ENVIRONMENT)
+
+
 def test_comfygov_becomes_a_wheel_that_is_the_same_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image_handler.put(tmp_path / name, extras=name == "a")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from comfygov.delivery.image import dockerfile
 from comfygov.delivery.image import engine as engines
+from comfygov.delivery.image.dockerfile import BASE_LABEL, DIGEST_LABEL
 from comfygov.errors import Code, GovError
 from comfygov.ops import image_context, version_find
 from comfygov.ops.image_context import ContextRequest
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from comfygov.ops.version_find import Found
     from comfygov.ports.progress import Progress
 
-DIGEST_LABEL = "io.comfygov.digest"
 _CHECK_SECONDS = 1800.0
 
 
@@ -154,8 +155,10 @@ def verify(image: str, name: str | None, lock: str | None, home: str | None, wan
         raise GovError(Code.NOT_FOUND, f"{engine.name} has no image {image}", f"{engine.name} images")
     if DIGEST_LABEL not in facts.labels:
         raise GovError(Code.NOT_FOUND, f"{image} is no image that comfygov has built", "gov image build")
-    checked = _own_check(engine, image)
-    problems = list(checked.problems)
+    checked = _own_check(engine, facts.id)
+    problems = [*dockerfile.start_problems(facts.config), *checked.problems]
+    if checked.base and facts.labels.get(BASE_LABEL) != checked.base:
+        problems.insert(0, f"it stands on {facts.labels.get(BASE_LABEL)}, and its record names {checked.base}")
     for what, other in (("label", facts.labels[DIGEST_LABEL]), ("lock", checked.digest)):
         if other != digest:
             problems.insert(0, f"its {what} has the digest {other}, the version has {digest}")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class ImageChecked(msgspec.Struct, frozen=True):
-    """What an image says of itself: the digest of the lock in it, and every point in which its files are not that."""
+    """What an image says of itself: the digest of the lock in it, every point in which its files are not that, and the
+    base that its record names."""
 
     version: str
     digest: str
@@ -34,6 +35,7 @@ class ImageChecked(msgspec.Struct, frozen=True):
     packages: int
     models: int
     problems: tuple[str, ...]
+    base: str = ""
 
 
 def read_record(root: Path) -> ImageRecord:
@@ -66,6 +68,7 @@ def check_self(root: Path = Path(ROOT)) -> ImageChecked:
         len(installed),
         len(lock.models) if found.models else 0,
         tuple(problems),
+        found.base,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfygov.model.image import HANDLER, ROOT, USER_ID, WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from comfygov.model.image import ImageRecord
 
@@ -26,6 +26,40 @@ _SETTINGS = {
     "UV_PYTHON_DOWNLOADS": "never",
     "NETRC": "/mnt/secrets/netrc",
 }
+
+DIGEST_LABEL = "io.comfygov.digest"
+BASE_LABEL = "org.opencontainers.image.base.name"
+USER = f"{USER_ID}:0"
+ENTRYPOINT = (f"{HANDLER}/env/bin/gov", "image", "start")
+ENVIRONMENT = {
+    "PATH": f"{HANDLER}/env/bin:{ROOT}/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": WORK,
+    "COMFYGOV_RUNTIME": f"{ROOT}/runtime.json",
+    "COMFYGOV_WORK_DIR": WORK,
+    "COMFYGOV_STATUS_FILE": f"{WORK}/status.json",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "NVIDIA_VISIBLE_DEVICES": "all",
+    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+}
+_LOADING = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_AUDIT")
+"""Variables that have code loaded before, or in place of, that of the lock."""
+
+
+def start_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """In what an image is started otherwise than ours are. `config` is its `config` as the image specification has it
+    (https://github.com/opencontainers/image-spec/blob/main/config.md)."""
+    given = dict(text.partition("=")[::2] for text in config.get("Env") or ())
+    if config.get("User") != USER:
+        yield f"it runs as the user `{config.get('User') or '0'}`, not as {USER}"
+    if tuple(config.get("Entrypoint") or ()) != ENTRYPOINT:
+        yield f"its first program is `{' '.join(config.get('Entrypoint') or ())}`, not `{' '.join(ENTRYPOINT)}`"
+    for name, value in ENVIRONMENT.items():
+        if given.get(name) != value:
+            yield f"its variable {name} is `{given.get(name, '')}`, not `{value}`"
+    for name in _LOADING:
+        if given.get(name):
+            yield f"its variable {name} loads code that is not the lock's: `{given[name]}`"
 
 
 @dataclass(frozen=True)
@@ -182,11 +216,8 @@ def _run(given: str, mounts: list[str], commands: list[str]) -> Iterator[str]:
 def _end(record: ImageRecord) -> Iterator[str]:
     yield "\n# What the image is, and how it is started."
     yield f"COPY --chown=0:0 config/ {ROOT}/"
-    yield f"ENV PATH={HANDLER}/env/bin:{ROOT}/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\"
-    yield f"    HOME={WORK} COMFYGOV_RUNTIME={ROOT}/runtime.json COMFYGOV_WORK_DIR={WORK} \\"
-    yield f"    COMFYGOV_STATUS_FILE={WORK}/status.json HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 \\"
-    yield "    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility"
-    yield f"USER {USER_ID}:0"
+    yield "ENV " + " \\\n    ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    yield f"USER {USER}"
     yield f"WORKDIR {WORK}"
     yield "# ComfyUI starts once, on the processor: a pack that does not import fails the build."
     yield f"RUN --mount=type=tmpfs,target={WORK} {HANDLER}/env/bin/gov image start smoke"
@@ -197,16 +228,16 @@ def _end(record: ImageRecord) -> Iterator[str]:
         f'    CMD ["{HANDLER}/env/bin/gov", "image", "health"]'
     )
     yield "LABEL " + " \\\n    ".join(_labels(record))
-    yield f'ENTRYPOINT ["{HANDLER}/env/bin/gov", "image", "start"]'
+    yield "ENTRYPOINT [" + ", ".join(f'"{word}"' for word in ENTRYPOINT) + "]"
 
 
 def _labels(record: ImageRecord) -> Iterator[str]:
     values = {
         "org.opencontainers.image.title": f"ComfyUI, version {record.version}",
         "org.opencontainers.image.version": record.version,
-        "org.opencontainers.image.base.name": "${BASE_IMAGE}",
+        BASE_LABEL: "${BASE_IMAGE}",
         "io.comfygov.version": record.version,
-        "io.comfygov.digest": record.digest,
+        DIGEST_LABEL: record.digest,
         "io.comfygov.comfygov": record.comfygov,
         "io.comfygov.uv": "${UV_IMAGE}",
         "io.comfygov.sbom": f"{ROOT}/sbom.cdx.json",

@@ -37,12 +37,17 @@ def refuse_odd_reference(text: str) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """An image that is here: its id, labels, size, and the digest by which its registry knows it (if any does)."""
+    """An image that is here: its id, `config` (of the image specification), size, and the digest by which its registry
+    knows it (if any does)."""
 
     id: str
-    labels: Mapping[str, str]
+    config: Mapping[str, Any]
     size_bytes: int
     digest: str
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.config.get("Labels") or {}
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,11 @@ class Engine:
         if done.exit_code != 0:
             return None
         found: dict[str, Any] = msgspec.json.decode(done.stdout)[0]
-        digests = found.get("RepoDigests") or []
-        config = found.get("Config") or {}
+        own = f"{without_tag(image)}@"  # one image may have several names; docker shortens its hub's
+        digests = sorted(found.get("RepoDigests") or [], key=lambda text: not text.startswith(own))
         return Facts(
             found["Id"].removeprefix("sha256:"),
-            config.get("Labels") or {},
+            found.get("Config") or {},
             int(found.get("Size") or 0),
             digests[0].partition("@")[2] if digests else "",
         )
@@ -94,12 +99,11 @@ class Engine:
         if done.exit_code != 0:
             return None
         found: dict[str, Any] = msgspec.json.decode(done.stdout)
-        config = (found.get("OCIv1") or {}).get("config") or {}
         listed = self._run("images", "--json", image)
         sizes = msgspec.json.decode(listed.stdout) if listed.exit_code == 0 else []
         return Facts(
             found.get("FromImageID", ""),
-            config.get("Labels") or {},
+            (found.get("OCIv1") or {}).get("config") or {},
             _bytes_of(str(sizes[0].get("size", ""))) if sizes else 0,
             found.get("FromImageDigest", ""),
         )
@@ -160,11 +164,12 @@ class Engine:
         return match[0] if match else ""
 
     def run(self, image: str, arguments: Sequence[str], timeout_seconds: float) -> Ran:
-        """Run one command of the image to its end, without a network and without writing to it."""
+        """Run one command of the image to its end, without rights, and without a network where the engine can:
+        buildah cannot with the isolation `chroot`."""
         if self.name == "buildah":
             return self._run_with_buildah(image, arguments, timeout_seconds)
         words = ["run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108 (the image's)
-        words += ["--no-healthcheck"]
+        words += ["--no-healthcheck", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
         done = self._run(*words, image, *arguments, timeout_seconds=timeout_seconds)
         return Ran(done.exit_code, done.stdout, done.words)
 
@@ -176,7 +181,8 @@ class Engine:
         try:
             entry = msgspec.json.decode(self._run("inspect", "--type", "image", image).stdout)["OCIv1"]["config"]
             words = [*entry.get("Entrypoint", ()), *arguments]
-            done = self._run("run", container, "--", *words, timeout_seconds=timeout_seconds)
+            alone = () if os.environ.get("BUILDAH_ISOLATION") == "chroot" else ("--network", "none")
+            done = self._run("run", *alone, container, "--", *words, timeout_seconds=timeout_seconds)
         finally:
             self._run("rm", container)
         return Ran(done.exit_code, done.stdout, done.words)
