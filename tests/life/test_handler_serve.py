@@ -105,17 +105,15 @@ def test_progress_is_told(shared: Serving) -> None:
 
 
 def test_a_deadline_interrupts_and_a_cancel_too(shared: Serving) -> None:
-    started = time.monotonic()
-    late = shared.job(sleep(20), timeout=0.5)
+    late = shared.job(sleep(600), timeout=0.5)
     assert (late["status"], late["output"]["code"]) == ("TIMED_OUT", "timeout")
     assert "did not end in 0.5 s: the workflow was running in ComfyUI" in late["error"]
-    running, waiting = shared.submit(sleep(20)), shared.submit(sleep(20))
+    running, waiting = shared.submit(sleep(600)), shared.submit(sleep(600))
     shared.until(running, "IN_PROGRESS")
     for job_id in (waiting, running):
         assert shared.ask("POST", f"/cancel/{job_id}")[0] == 200
         assert shared.until(job_id, "CANCELLED")["output"]["code"] == "cancelled"
     assert shared.done(picture(3))
-    assert time.monotonic() - started < 15
     assert "is started anew" not in shared.said
 
 
@@ -297,12 +295,10 @@ def test_sigterm_finishes_what_runs_and_hands_back_what_waits(stage: Stage) -> N
 
 def test_after_the_grace_a_job_is_handed_back(stage: Stage) -> None:
     with stage.serving("--grace", "0.5") as running:
-        job_id = running.submit(sleep(30))
+        job_id = running.submit(sleep(600))
         running.until(job_id, "IN_PROGRESS")
-        started = time.monotonic()
         running.child.send_signal(signal.SIGTERM)
         assert running.child.wait(20) == 0
-        assert time.monotonic() - started < 15
     assert not living(stage.comfyui)
 
 

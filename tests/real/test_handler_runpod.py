@@ -44,6 +44,13 @@ def worker(stage: Stage, plane: ControlPlane) -> Iterator[Serving]:
     assert not living(stage.comfyui)
 
 
+def await_progress(plane: ControlPlane, job_id: str) -> None:
+    until = time.monotonic() + 30
+    while not plane.progress(job_id):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_job_is_done(worker: Serving, plane: ControlPlane) -> None:
     body = plane.result(plane.put("one", workflow=picture(1)))
     (image,) = body["output"]["images"]
@@ -72,10 +79,7 @@ def test_progress_comes_before_the_result_and_never_after(worker: Serving, plane
 
 def test_a_stop_signal_ends_the_job_and_not_the_worker(worker: Serving, plane: ControlPlane) -> None:
     plane.put("stopped", workflow=sleep(60))
-    until = time.monotonic() + 20
-    while not plane.progress("stopped"):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    await_progress(plane, "stopped")
     plane.stops.put("stopped")
     assert plane.result(plane.put("next", workflow=picture(2)), 20)["output"]["images"]
     assert "is started anew" not in worker.said
@@ -95,8 +99,7 @@ def test_refresh_worker_stops_the_pod(worker: Serving, plane: ControlPlane) -> N
 
 def test_a_comfyui_that_dies_fails_the_job_and_comes_back(worker: Serving, plane: ControlPlane) -> None:
     plane.put("killed", workflow=sleep(60))
-    while not plane.progress("killed"):
-        time.sleep(0.05)
+    await_progress(plane, "killed")
     worker.comfyui.kill()
     body = plane.result("killed", 20)
     assert body["output"]["code"] == "comfyui_died"
@@ -113,8 +116,7 @@ def test_a_batch_in_a_worker_of_its_own(stage: Stage) -> None:
                 assert own.result(f"b{number}")["output"]["images"]
             assert max(own.batches) > 1
             own.put("last", workflow=sleep(1.5))
-            while not own.progress("last"):
-                time.sleep(0.05)
+            await_progress(own, "last")
             running.child.send_signal(signal.SIGTERM)
             assert own.result("last", 20)["output"]["artifacts"], "what runs is finished"
             assert running.child.wait(30) == 0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from comfygov.delivery.deadline import Deadline
 from comfygov.delivery.failure import JobFailed, as_output
 from comfygov.delivery.inputs import Placed, decoded
 from comfygov.delivery.job import InputFile, Job
-from comfygov.delivery.outputs import FileOutput
+from comfygov.delivery.outputs import FileOutput, ValueOutput
 from comfygov.delivery.refusals import Knowledge, Missing
 from comfygov.delivery.work import Work
 from comfygov.model.handler import Settings, Storage
@@ -204,10 +205,10 @@ def test_a_class_that_is_missing_is_named_with_its_pack() -> None:
 )
 def test_what_a_history_entry_means(entry: dict[str, Any], code: str) -> None:
     if not code:
-        refusals.refuse_failed(entry, Knowledge("v", {}))
+        refusals.refuse_failed(entry)
         return
     with pytest.raises(JobFailed) as failure:
-        refusals.refuse_failed(entry, Knowledge("v", {}))
+        refusals.refuse_failed(entry)
     assert failure.value.error.code == code
 
 
@@ -254,3 +255,15 @@ def test_input_files_have_so_many_bytes_together(tmp_path: Path) -> None:
 )
 def test_a_job_asks_for_a_fresh_worker_also_in_a_string(raw: object, wants: bool) -> None:
     assert jobs.wants_fresh(raw) == wants
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "fits"),
+    [(["x"] * 10, 4000, True), (["x"] * 10, 2500, False), (["\u00fc" * 300], 2500, False), (["u" * 300], 2500, True)],
+)
+def test_a_result_is_as_large_as_it_is_sent(values: list[str], limit: int, fits: bool) -> None:
+    delivery = results.Delivery(Job("j", {}), Storage(inline_limit_bytes=limit), Deadline(5))
+    delivered = outcome(lambda: delivery.deliver([ValueOutput("1", "text", one) for one in values]), "too_large")
+    assert (delivered is not None) == fits
+    if delivered is not None:
+        assert len(json.dumps(msgspec.to_builtins(delivered))) <= limit

@@ -64,7 +64,7 @@ def run(
         raise
     finally:
         comfy.events.watch(None)
-    refusals.refuse_failed(entry, knowledge)
+    refusals.refuse_failed(entry)
     return entry
 
 

@@ -110,9 +110,8 @@ def _where(name: str, missing: Missing) -> str:
     return f"the model `{name}` belongs into {where}, and is not there{locked}"
 
 
-def refuse_failed(entry: dict[str, Any], knowledge: Knowledge) -> None:
+def refuse_failed(entry: dict[str, Any]) -> None:
     """Raises JobFailed unless the history says that the prompt ran to its end."""
-    del knowledge
     status = entry.get("status")
     status = status if isinstance(status, dict) else {}
     messages = {m[0]: m[1] for m in status.get("messages") or () if isinstance(m, (list, tuple)) and len(m) == 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ _FIELD = re.compile(r"\{([a-z_]*)\}")
 _FIELDS = frozenset({"job_id", "node_id", "filename", "stem", "ext", "subfolder", "kind", "date"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@ -]+")
 _MAX_KEY_BYTES = 900
-_ABOUT_BYTES = 600
-"""What stands around the data of an artifact."""
+_ABOUT_BYTES = 1000
+"""What stands around the artifacts: timing, version, and what a scheduler adds."""
 Found = FileOutput | ValueOutput
 
 
@@ -75,13 +76,18 @@ class Delivery:
 
     def _inline(self, found: Sequence[Found]) -> tuple[Artifact, ...]:
         limit = self.storage.inline_limit_bytes
-        size = sum(_inline_size(one) + _ABOUT_BYTES for one in found)
-        if limit is not None and size > limit:
-            bucket = sinks.configured(self.storage)
-            if bucket is None or self.job.output == "base64":
-                raise _too_large(found, size, limit)
-            return self._stored(found, bucket)
-        return tuple(_inlined(one) for one in found)
+        if limit is None:
+            return tuple(_inlined(one) for one in found)
+        size = sum(_inline_size(one) for one in found)
+        if size <= limit:  # else nothing of it has to be read
+            artifacts = tuple(_inlined(one) for one in found)
+            size = _ABOUT_BYTES + sum(_sent_size(one) for one in artifacts)
+            if size <= limit:
+                return artifacts
+        bucket = sinks.configured(self.storage)
+        if bucket is None or self.job.output == "base64":
+            raise _too_large(found, size, limit)
+        return self._stored(found, bucket)
 
     def _stored(self, found: Sequence[Found], mode: OutputMode) -> tuple[Artifact, ...]:
         limit = self.storage.inline_limit_bytes
@@ -138,6 +144,13 @@ def _inline_size(one: Found) -> int:
     if isinstance(one, ValueOutput):
         return len(msgspec.json.encode(one.value))
     return (one.path.stat().st_size + 2) // 3 * 4
+
+
+def _sent_size(one: Artifact) -> int:
+    """Bytes as the standard library writes JSON, which RunPod's SDK does: longer than ours, by escapes and spaces."""
+    plain = len(one.data) if one.type == "base64" else 0
+    rest = msgspec.structs.replace(one, data="") if plain else one
+    return plain + len(json.dumps(msgspec.to_builtins(rest))) + 2
 
 
 def _inlined(one: Found) -> Artifact:
