@@ -255,6 +255,15 @@ def test_an_image_that_is_started_in_another_way_is_found() -> None:
     assert len(list(dockerfile.start_problems({}))) == 2 + len(dockerfile.ENVIRONMENT)
 
 
+def test_what_is_large_lies_below_what_changes() -> None:
+    pack = dockerfile.Pack("ComfyUI/custom_nodes/p", "g")
+    layers = Layers("a", "b", "c", "d", "e", {"p": pack}, {"m": "h"}, "f", no_build=True)
+    text = dockerfile.render(record_with(""), layers)
+    places = ("python/torch", "models/m", "python/all", "handler/needs", "handler/comfygov", "comfyui", "packs/p")
+    found = [text.index(f"source={place},") for place in places]
+    assert found == sorted(found)
+
+
 def test_comfygov_becomes_a_wheel_that_is_the_same_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image_handler.put(tmp_path / name, extras=name == "a")

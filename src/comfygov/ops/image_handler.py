@@ -25,7 +25,7 @@ def put(folder: Path, *, extras: bool) -> None:
 
 
 def _requirements(name: str) -> str:
-    """Hashed requirements, without the line that `bin/lock` compares."""
+    """Hashed requirements, as `bin/lock` wrote them; a build asks PyPI for them."""
     for path in (_INSTALLED / f"{name}.txt", _CHECKOUT / "requirements" / f"{name}.txt"):
         if path.is_file():
             return path.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from comfygov.model.image import HANDLER, ROOT, WORK
 from comfygov.ops import handler_runtime, handler_status
 from comfygov.ops.handler_status import Health
 from comfygov.ops.image_inside import read_record
-from comfygov.ports import fs, process
+from comfygov.ports import fs, lock, process
 from comfygov.ports.comfy_api import ComfyApi
 from comfygov.trial import command
 
@@ -32,6 +32,8 @@ CPU_VARIABLE = "COMFYGOV_CPU"
 _GOV = f"{HANDLER}/env/bin/gov"
 _RUNTIME = f"{ROOT}/runtime.json"
 _PROBE_SECONDS = 10.0
+_PLACE_SECONDS = 60.0
+_HELD = "held"
 
 
 def start(mode: Mode | None, arguments: tuple[str, ...]) -> NoReturn:
@@ -48,16 +50,26 @@ def start(mode: Mode | None, arguments: tuple[str, ...]) -> NoReturn:
 
 def _placed() -> Path:
     """A copy of the code in the work folder, and the runtime file that names it: many packs write beside their code,
-    and the image's own is not theirs to write. Copies of earlier starts in the same container are taken away."""
+    and the image's own is not theirs to write."""
     work = Path(WORK)
     with fs.explained(work):
-        for old in work.glob("code-*") if os.getpid() == 1 else ():
-            fs.remove_tree(old)
-        place = Path(tempfile.mkdtemp(prefix="code-", dir=work))
+        place = new_place(work)
         shutil.copytree(f"{ROOT}/ComfyUI", place / "ComfyUI", symlinks=True)
         found = msgspec.structs.replace(handler_runtime.read(Path(_RUNTIME)), comfyui=str(place / "ComfyUI"))
         (place / "runtime.json").write_bytes(msgspec.json.encode(found))
     return place / "runtime.json"
+
+
+def new_place(work: Path) -> Path:
+    """A new folder for a copy of the code. Those of starts that have ended are taken away; one that runs, also in
+    another container on the same volume, holds the lock of its own."""
+    with lock.exclusive(work / ".code.lock", "gov image start", _PLACE_SECONDS):
+        for old in work.glob("code-*"):
+            if lock.holder(old / _HELD) is None:
+                fs.remove_tree(old)
+        place = Path(tempfile.mkdtemp(prefix="code-", dir=work))
+        lock.keep(place / _HELD)
+    return place
 
 
 def _uses_processor(arguments: tuple[str, ...] = ()) -> bool:

@@ -59,6 +59,13 @@ def exclusive(path: Path, command: str, wait_seconds: float) -> Iterator[None]:
             os.close(descriptor)
 
 
+def keep(path: Path) -> None:
+    """Hold the lock of a file for as long as this process lives, whatever it becomes by exec."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    _try_lock(descriptor)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 (takes no name)
+
+
 def _unlock(descriptor: int) -> None:
     """Let go at once: a child that outlives us may have the descriptor open."""
     try:

@@ -107,9 +107,18 @@ def _head(record: ImageRecord) -> Iterator[str]:
 
 def _layers(record: ImageRecord, layers: Layers) -> Iterator[str]:
     yield from _python(record)
-    yield from _environment(record, layers)
+    if layers.torch:
+        yield "\n# torch and what it needs: the largest part, and the one that changes least."
+        yield from _sync(record, layers.torch, "python/torch", layers)
+    yield from _models(layers)
+    yield "\n# All packages of the lock, by their sums, and no others."
+    yield from _sync(record, layers.environment, "python/all", layers)
     yield from _handler(record, layers)
     yield from _code(record, layers)
+
+
+def _models(layers: Layers) -> Iterator[str]:
+    """Below all that changes with the code: an engine builds, stores and sends every layer above a changed one anew."""
     for name, given in layers.models.items():
         yield "\n# A model of the lock, by its sha256 and where it goes."
         yield from _run(
@@ -136,14 +145,6 @@ def _python(record: ImageRecord) -> Iterator[str]:
             f"/mnt/uv/uv venv --quiet --no-project --python {python} {HANDLER}/env",
         ],
     )
-
-
-def _environment(record: ImageRecord, layers: Layers) -> Iterator[str]:
-    if layers.torch:
-        yield "\n# torch and what it needs: the largest part, and the one that changes least."
-        yield from _sync(record, layers.torch, "python/torch", layers)
-    yield "\n# All packages of the lock, by their sums, and no others."
-    yield from _sync(record, layers.environment, "python/all", layers)
 
 
 def _sync(record: ImageRecord, given: str, folder: str, layers: Layers) -> Iterator[str]:

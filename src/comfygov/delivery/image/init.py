@@ -21,7 +21,9 @@ def replace(argv: list[str], environment: dict[str, str], stop_signal: int = sig
 
 def attend(argv: list[str], environment: dict[str, str], stop_signal: int = signal.SIGTERM) -> int:
     """Run `argv` until it ends, and return its exit code as a shell would."""
-    child = os.posix_spawn(argv[0], argv, environment, setpgroup=0)
+    # Held back until there is somebody to hand them to: the kernel drops what the first process does not handle.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
+    child = os.posix_spawn(argv[0], argv, environment, setpgroup=0, setsigmask=())
 
     def hand_on(number: int, _frame: object) -> None:
         try:
@@ -31,6 +33,7 @@ def attend(argv: list[str], environment: dict[str, str], stop_signal: int = sign
 
     for number in _HANDED_ON:
         signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
     while True:
         ended, status = os.wait()
         if ended == child:
