@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfygov.delivery import work
+from comfygov.delivery import job as jobs
+from comfygov.delivery import kept, work
 from comfygov.errors import Code, GovError
 from comfygov.ports import process
 
@@ -68,3 +69,18 @@ def test_temporary_directories_of_killed_handlers_go(tmp_path: Path, monkeypatch
         assert not first.root.exists()
     finally:
         stale.stop(9, 0.0)
+
+
+def test_results_of_jobs_that_were_killed_are_kept_and_their_inputs_go(tmp_path: Path) -> None:
+    place = work.make(str(tmp_path))
+    done, empty = jobs.new_id(), jobs.new_id()
+    (place.output / done / "a").mkdir(parents=True)
+    (place.output / done / "a" / "x.png").write_bytes(b"x")
+    (place.output / empty).mkdir()
+    (place.input / f"{done}-0-cat.png").write_bytes(b"x")
+    for standing in (place.input / "cat.png", place.output / "cat.png"):
+        standing.write_bytes(b"x")
+    kept.take_over(place)
+    assert (place.kept / done / "a" / "x.png").is_file()
+    assert [path.name for path in place.output.iterdir()] == ["cat.png"]
+    assert [path.name for path in place.input.iterdir()] == ["cat.png"]

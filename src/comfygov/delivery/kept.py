@@ -1,7 +1,8 @@
-"""Results that were made and could not be delivered: the newest ones are kept in the work directory."""
+"""Results that were made and not delivered: the newest ones are kept in the work directory."""
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 2 << 30
 """Of all of them; the newest one is kept whatever its size."""
 _MOST_LINES = 50
+# What the names of a job's own files begin with: jobs.new_id, and for inputs their number.
+_TOKEN = re.compile(r"[0-9a-f]{24}")
+_INPUT = re.compile(r"[0-9a-f]{24}-[0-9]+-")
 _change = threading.Lock()
 
 
@@ -35,6 +39,21 @@ def keep(work: Work, token: str, found: Sequence[FileOutput | ValueOutput]) -> t
             path = target / one.path.relative_to(source)
             lines.append(f"{one.filename} (node {one.node_id}): {path.stat().st_size:,} bytes, kept at {path}")
     return tuple(lines[:_MOST_LINES])
+
+
+def take_over(work: Work) -> None:
+    """What jobs of a handler that was killed left in a work directory that nobody works in: their results are kept,
+    their inputs go."""
+    for path in work.input.iterdir():
+        if _INPUT.match(path.name):
+            path.unlink()
+    for folder in [path for path in work.output.iterdir() if _TOKEN.fullmatch(path.name)]:
+        if not any(file.is_file() for file in folder.rglob("*")):
+            fs.remove_tree(folder)
+            continue
+        work.kept.mkdir(exist_ok=True)
+        folder.rename(work.kept / folder.name)
+        _drop_oldest(work.kept)
 
 
 def _drop_oldest(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from comfygov.delivery import refusals, sinks, work
+from comfygov.delivery import kept, refusals, sinks, work
 from comfygov.delivery.comfyui import Comfy, Supervisor
 from comfygov.delivery.deadline import Deadline
 from comfygov.delivery.failure import JobFailed, sentence
@@ -22,6 +22,7 @@ from comfygov.models import workflow as model_names
 from comfygov.models.folders import Folders, read_extra_paths
 from comfygov.ops import handler_runtime
 from comfygov.ops.handler_runtime import VersionChoice
+from comfygov.ports import fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ def worker(
     runtime, locked = handler_runtime.choose(request.choice, command, progress)
     graph = read_workflow(Path(request.warm_up)) if request.warm_up else None
     with _ended_by_signals() as ending, work.held(request.work_dir, command) as place:
+        with fs.explained(place.root):
+            kept.take_over(place)
         work.refuse_little_space(place, _LEAST_BYTES)
         expects = locked.expects if locked else Baseline()
         supervisor = Supervisor(runtime, place, settings, expects, say)
