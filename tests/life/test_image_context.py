@@ -118,8 +118,7 @@ def test_no_name_of_a_file_reaches_the_dockerfile(context: Path) -> None:
 
 def test_torch_has_a_layer_that_a_new_pack_leaves_alone(made: Governed, context: Path) -> None:
     torch = (context / "python" / "torch" / "pylock.toml").read_text()
-    assert re.findall(r'name = "(\w+)"', torch.replace("wheels/", ""))[:1]
-    assert '"basis"' not in torch
+    assert set(re.findall(r'^name = "(\w+)"$', torch, re.MULTILINE)) == {"torch", "sums"}
     assert sorted(path.name for path in (context / "python" / "torch" / "wheels").iterdir()) == [
         "sums-1-py3-none-any.whl",
         "torch-2.9.0-py3-none-any.whl",
@@ -146,6 +145,7 @@ def test_a_killed_command_leaves_nothing_that_the_next_does_not_take_away(made: 
     killed.kill()
     killed.communicate()
     assert all(name.startswith(".c.") for name in left)
+    assert any(tmp_path.iterdir()), "it was killed before it had anything to leave"
     made.gov("image", "context", "--version", "one", "-o", str(tmp_path / "c")).ok()
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
