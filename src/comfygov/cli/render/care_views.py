@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfygov.cli.render.text import plural
+from comfygov.cli.render.text import plural, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def size(count: int) -> str:
 def audit_lines(result: AuditLog) -> Iterator[str]:
     for line in result.entries:
         moved = line.after or "-" if line.before == line.after else f"{line.before or 'nothing'} -> {line.after}"
-        yield f"{line.at}  {line.actor}@{line.host}  {line.action}  {moved}"
+        yield f"{when(line.at)}  {line.actor}@{line.host}  {line.action}  {moved}"
         yield f"    {line.command}"
         for word, text in (("reason", line.reason), ("approved", ", ".join(line.approved))):
             if text:

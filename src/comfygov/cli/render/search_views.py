@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfygov.cli.render.text import plural, short
+from comfygov.cli.render.text import plural, short, when
 from comfygov.cli.render.views import state_difference_lines
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _change(change: Change, *, alone: bool) -> Iterator[str]:
         yield meta.id
     yield from _labelled("change", ", ".join([meta.kind, *about]))
     who = f"{change.actor}@{change.host}" if change.actor else "nobody that the audit knows"
-    yield from _labelled("made", f"{meta.created_at} by {who}")
+    yield from _labelled("made", f"{when(meta.created_at)} by {who}")
     approved = f"by {meta.approved_by}" if meta.approved_by else ""
     for label, text in (("command", change.command), ("reason", meta.reason), ("approved", approved)):
         if text:

@@ -30,6 +30,16 @@ def difference(found: Difference, indent: str = "  ") -> Iterator[str]:
         yield f"{indent}… and {len(lines) - MANY} more (--json shows all)"
 
 
+def when(recorded: str) -> str:
+    """A recorded time (RFC 3339, UTC) on the clock of whoever reads; as it is recorded where it cannot be read."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(recorded.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return recorded or "-"
+
+
 def short(commit: str | None) -> str:
     return commit[:10] if commit else "-"
 

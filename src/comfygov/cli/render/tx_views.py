@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from comfygov.cli.render.conflict_views import conflict_lines
-from comfygov.cli.render.text import difference, short, table
+from comfygov.cli.render.text import difference, short, table, when
 from comfygov.cli.render.views import rejected_lines
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SIGNS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "skip": "skip"}
 
 
 def list_lines(result: TxList) -> Iterator[str]:
-    rows = [(tx.txid, tx.node_id, tx.kind, tx.status, tx.started_at) for tx in result.transactions]
+    rows = [(tx.txid, tx.node_id, tx.kind, tx.status, when(tx.started_at)) for tx in result.transactions]
     if rows:
         yield from table(rows, ("tx", "pack", "kind", "status", "started"))
     else:

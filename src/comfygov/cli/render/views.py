@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comfygov.cli.render.text import difference, plural, short, table
+from comfygov.cli.render.text import difference, plural, short, table, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ def node_detail_lines(result: NodeDetail) -> Iterator[str]:
         came_up = f"{len(health.classes)} classes, {health.seconds:.1f} s" if health.loaded else f"no: {health.reason}"
         yield f"  loads    {came_up}"
     for tx in result.transactions:
-        yield f"  {tx.txid}   {tx.status}, {tx.started_at}"
+        yield f"  {tx.txid}   {tx.status}, {when(tx.started_at)}"
 
 
 def removed_lines(result: RemoveResult) -> Iterator[str]:
@@ -158,7 +158,7 @@ def snapshot_list_lines(result: SnapshotList) -> Iterator[str]:
         (
             "*" if meta.id == result.head else "",
             meta.id,
-            meta.created_at,
+            when(meta.created_at),
             meta.node_id or "-",
             meta.generation[:8],
             meta.reason,
@@ -170,7 +170,7 @@ def snapshot_list_lines(result: SnapshotList) -> Iterator[str]:
 
 def snapshot_detail_lines(result: SnapshotDetail) -> Iterator[str]:
     meta = result.meta
-    yield f"{meta.id}{' (head)' if result.is_head else ''}: {meta.reason or meta.kind}, {meta.created_at}"
+    yield f"{meta.id}{' (head)' if result.is_head else ''}: {meta.reason or meta.kind}, {when(meta.created_at)}"
     yield f"  ComfyUI      {result.comfyui.repo} at {short(result.comfyui.commit)}"
     there = "is there" if result.environment_exists else "is gone: a rollback builds it again"
     yield f"  environment  {meta.generation} {there}"
