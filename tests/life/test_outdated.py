@@ -88,9 +88,9 @@ def test_packs_are_compared_with_what_they_follow(home: Governed) -> None:
 
     found = packs(home.json("outdated"))
     assert [(name, row["behind"], row["pinned"], row["command"]) for name, row in sorted(found.items())] == [
-        ("branch", 3, False, "gov tx run branch"),
+        ("branch", 3, False, "gov tx run branch --ref dev"),
         ("commit", 2, True, "gov tx run commit --ref main"),
-        ("default", 2, False, "gov tx run default"),
+        ("default", 2, False, "gov tx run default --ref main"),
         ("same", 0, False, ""),
         ("tag", 2, True, "gov tx run tag --ref main"),
     ]
@@ -101,7 +101,7 @@ def test_packs_are_compared_with_what_they_follow(home: Governed) -> None:
     assert {row["state"] for row in found.values()} == {"not promoted"}
     ran = home.gov("outdated").ok()
     assert "packs: 4 of 5 can be newer" in ran.stdout
-    assert f"  gov tx run default  {found['default']['commit'][:7]} -> {newest['default'][:7]}" in ran.stdout
+    assert f"  gov tx run default --ref main  {found['default']['commit'][:7]} -> {newest['default'][:7]}" in ran.stdout
     for words in ("2 commits behind main", "3 commits behind dev", "pinned to a commit; ", "pinned to tag v1; "):
         assert words in " ".join(ran.stdout.split()), ran
     assert max(map(len, ran.stdout.splitlines())) <= 80, ran
@@ -116,7 +116,7 @@ def test_a_tag_that_moved_is_followed_and_a_history_that_was_rewritten_is_said(h
     git(tagged, "tag", "-f", "v1")
     git(rewritten, "commit", "--amend", "-q", "-m", "other")
     found = packs(home.json("outdated"))
-    assert (found["tagged"]["command"], found["tagged"]["newest_of"]) == ("gov tx run tagged", "v1")
+    assert (found["tagged"]["command"], found["tagged"]["newest_of"]) == ("gov tx run tagged --ref v1", "v1")
     assert (found["rewritten"]["behind"], found["rewritten"]["ahead"]) == (1, 1)
     assert "1 commit of its own" in " ".join(home.gov("outdated").ok().stdout.split())
 
@@ -148,6 +148,8 @@ def test_packages_are_what_the_resolver_would_take(home: Governed) -> None:
     home.gov("node", "add", str(home.pack("one", "held<2\nnumpy\n"))).ok()
     home.gov("tx", "run", "one").ok()
     home.gov("tx", "promote", "tx0001", "--approve-core", "--reason", "first").ok()
+    commits(home.root / "packs" / "one", 1)
+    assert packs(home.json("outdated"))["one"]["command"] == "gov tx run one"
     for name in ("held", "numpy"):
         home.wheel(name, "2.0")
     home.wheel("basis", "1.5", ("more",))
@@ -181,7 +183,7 @@ def test_what_cannot_be_asked_is_named_and_the_rest_is_shown(home: Governed) -> 
     assert ran.exit_code == 5, ran
     assert ran.envelope["error"]["code"] == "network"
     found = packs(ran.data)
-    assert found["near"]["command"] == "gov tx run near"
+    assert found["near"]["command"] == "gov tx run near --ref main"
     assert "does not answer" in found["far"]["problem"]
     assert "no branch, tag or commit `dev`" in found["left"]["problem"]
     assert "not a git repository" in found["gone"]["problem"]

@@ -148,7 +148,8 @@ def _pack(context: Context, row: CodeRow) -> tuple[CodeRow, Unanswered | None]:
         found = _compared(context, row)
     except GovError as error:
         return _without_answer(row, "pack", error)
-    elsewhere = found.pinned and found.newest_of != row.ref
+    # Without --ref, a first run tries the commit that was registered.
+    elsewhere = (found.pinned and found.newest_of != row.ref) or row.state == "not promoted"
     ref = f" --ref {_to_try(context, found)}" if elsewhere else ""
     return _with_command(found, f"gov tx run {row.name}{ref}"), None
 
