@@ -91,6 +91,20 @@ def test_an_error_inside_frees_the_lock(path: Path) -> None:
     assert lock.holder(path) is None
 
 
+def test_a_child_that_outlives_its_killed_command_is_said(path: Path, refused: Refused) -> None:
+    leave = HOLD.replace("time.sleep(60)", "import subprocess; subprocess.Popen(['sleep', '30'], pass_fds=tuple("
+                         "lock.process.held_open), stdout=2); import os; os.kill(os.getpid(), 9)")  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", leave, str(path)], start_new_session=True) as killed:
+        killed.wait()
+    try:
+        with refused(Code.BUSY) as caught, lock.exclusive(path, "gov x", 0.1):
+            pass
+        assert f"(pid {killed.pid}" in caught.value.message
+        assert "before it was killed" in caught.value.message
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+
+
 def test_a_holder_without_a_name_yet_is_busy_all_the_same(path: Path, hold: Hold, refused: Refused) -> None:
     hold()
     path.write_bytes(b"{")

@@ -212,3 +212,12 @@ def test_children_start_while_locks_of_other_threads_come_and_go(tmp_path: Path)
         finally:
             done.set()
         assert [locker.result() for locker in lockers] == [None, None]
+
+
+@pytest.mark.parametrize("holds_locks", [True, False])
+def test_a_child_holds_our_locks_unless_its_work_is_its_own(tmp_path: Path, *, holds_locks: bool) -> None:
+    looks = "import os, sys; os.fstat(int(sys.argv[1]))"
+    with lock.exclusive(tmp_path / "home.lock", "gov x", 1):
+        (descriptor,) = process.held_open
+        done = process.run([sys.executable, "-c", looks, str(descriptor)], holds_locks=holds_locks)
+    assert (done.exit_code == 0) == holds_locks

@@ -52,7 +52,9 @@ def compile_tree(python: str, directory: Path, *, exclude: str = "(?!)") -> None
 
 
 def _compile(python: str, arguments: Sequence[str]) -> None:
-    process.run([python, "-I", "-m", "compileall", "-qq", *arguments], timeout_seconds=_TIMEOUT_SECONDS)
+    # A minute's work for a new environment, in a folder that no other command uses: nobody has to wait for it.
+    argv = [python, "-I", "-m", "compileall", "-qq", *arguments]
+    process.run(argv, timeout_seconds=_TIMEOUT_SECONDS, holds_locks=False)
 
 
 def cut_off(python: str, *folders: Path) -> list[Path]:

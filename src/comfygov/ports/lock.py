@@ -13,7 +13,7 @@ import msgspec
 
 from comfygov.errors import Code, GovError
 from comfygov.model.state import LockHolder
-from comfygov.ports import clock, process
+from comfygov.ports import clock, identity, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +118,8 @@ def _read_holder(path: Path) -> LockHolder | None:
 def _busy(path: Path) -> GovError:
     found = _read_holder(path)
     who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found and found.pid else "another command"
+    if found and found.pid and identity.started_at(found.pid) is None:
+        who = f"what {who} has started, before it was killed,"
     return GovError(Code.BUSY, f"the home is busy: {who} is changing it", "wait until it is done, then run this again")
 
 

@@ -86,12 +86,13 @@ def run(
     timeout_seconds: float = 60.0,
     errors: str = "replace",
     exact: bool = False,
+    holds_locks: bool = True,
 ) -> Completed:
     """Run a child to its end and return what it said. A bad exit code is the caller's to judge.
 
     `errors` says what becomes of bytes that are no UTF-8 (file names need `surrogateescape`). Line ends of other
-    systems become ours, unless the bytes shall be `exact`.
-
+    systems become ours, unless the bytes shall be `exact`. One that is killed with us on the way may go on: it
+    keeps our locks meanwhile, if it `holds_locks`.
     Raises GovError `timeout` (after killing the child's process group) and `tool_missing`.
     """
     import subprocess  # 5 ms that `gov status` does not need
@@ -106,7 +107,7 @@ def run(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pass_fds=tuple(held_open),
+                pass_fds=tuple(held_open) if holds_locks else (),
             )
     except OSError as error:
         raise _cannot_start(argv[0], cwd, error) from error
@@ -121,8 +122,7 @@ def run(
     except BaseException:
         _kill_group(child)
         raise
-    said = (_text(data, errors, exact=exact) for data in (stdout, stderr))
-    return Completed(tuple(argv), child.returncode, *said)
+    return Completed(tuple(argv), child.returncode, *(_text(data, errors, exact=exact) for data in (stdout, stderr)))
 
 
 def _text(data: bytes, errors: str, *, exact: bool) -> str:
