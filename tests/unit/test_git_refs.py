@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from comfygov.errors import Code
-from comfygov.ports import clones
+from comfygov.ports import clones, git_failures, process
 from comfygov.ports.git import Git, Source
 from comfygov.truth import checkouts
 
@@ -193,3 +193,9 @@ def test_a_file_is_read_through_links_that_stay_in_the_repository(upstream: Upst
     assert {name: text for name, text in read.items() if text is not None} == dict.fromkeys(
         ("base.txt", "requirements.txt", "reqs/link.txt"), "einops\n"
     )
+
+
+@pytest.mark.parametrize("words", ["fatal: couldn't find remote ref refs/heads/x", "fatal: invalid refspec '+x~1:y'"])
+def test_a_name_that_a_shortened_history_lacks_is_no_broken_repository(words: str, upstream: Upstream) -> None:
+    done = process.Completed(("git", "fetch"), 128, "", words)
+    assert git_failures.fetch_failure(upstream.source, upstream.path, done).code is Code.REF_NOT_FOUND

@@ -134,13 +134,16 @@ class Generations:
             fs.remove_tree(target)
             raise
 
-    def begin(self, target: Path, python: Interpreter, base: str | None) -> None:
-        """The start of a staging, which needs no lock yet: hardlinks to generation `base`, where there is one."""
+    def begin(
+        self, target: Path, python: Interpreter, base: str | None, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """The start of a staging, which needs no lock yet: hardlinks to generation `base`, where there is one. Once it
+        is `given_up`, no more of them are made."""
         fs.remove_tree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with fs.explained(target):
             if base is not None and self._is_usable(base, python):
-                self._link_base(self.path(base), target)
+                self._link_base(self.path(base), target, given_up)
             else:
                 self._uv().make_venv(target, python.path)
         faults.point("generation.begun")
@@ -149,12 +152,12 @@ class Generations:
         """A base is copied, so damage to it would be copied too."""
         return self.is_sound(base) and self.seal_of(base).python == python.path
 
-    def _link_base(self, base: Path, target: Path) -> None:
+    def _link_base(self, base: Path, target: Path, given_up: Callable[[], bool]) -> None:
         """Hardlinks to what packages of `base` installed, and to nothing that was put there otherwise."""
         site, known = f"{record.site_packages(base)}/", condition.inherited(base)
 
         def wanted(path: str) -> bool:
-            return not path.startswith(site) or path in known or "/__pycache__/" in path
+            return not given_up() and (not path.startswith(site) or path in known or "/__pycache__/" in path)
 
         fs.hardlink_tree(base, target, skip=_NOT_LINKED, wanted=wanted)
 

@@ -216,17 +216,18 @@ def _summary(form: str, sides: Sequence[ConflictSide], package: str, words: str)
         return "no environment holds all requirements (the resolver's words are below)"
     through = package and package not in {requirements.package_of(side.line) for side in sides}
     what = f"{lines}, which needs {package}, and that" if through else f"{lines}, and that"
+    asks = f"{names} {'ask' if names == YOU else 'asks'} for"
     sentences = {
-        "one_pack": f"{names} asks for what excludes itself: {lines}" + (f" ({package})" if through else ""),
+        "one_pack": f"{asks} what excludes itself: {lines}" + (f" ({package})" if through else ""),
         "two_packs": f"{names} want different versions of {about}",
         "comfyui": f"{names} want different versions of {about}",
         "core_packages": f"{names}: {about} is held by your settings, and the change needs another",
         "own_wishes": f"{names} exclude each other about {about}",
-        "requires_python": f"{names} asks for {what} needs another Python than this home has",
-        "missing_package": f"{names} asks for {what} is no package that the index has",
-        "missing_version": f"{names} asks for {what} is no version that the index has",
-        "missing_file": f"{names} asks for {what} is not at its address any more",
-        "no_wheel": f"{names} asks for {what} has no wheel for this platform{_from_source(words)}",
+        "requires_python": f"{asks} {what} needs another Python than this home has",
+        "missing_package": f"{asks} {what} is no package that the index has",
+        "missing_version": f"{asks} {what} is no version that the index has",
+        "missing_file": f"{asks} {what} is not at its address any more",
+        "no_wheel": f"{asks} {what} has no wheel for this platform{_from_source(words)}",
     }
     return sentences.get(form, f"{lines} of {names} cannot be satisfied")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ class Trial:
     notes: tuple[tuple[Verdict, str], ...] = ()
     installs: list[InstallRequest] = dataclasses.field(default_factory=list)
     readings: dict[str, Reading] = dataclasses.field(default_factory=dict)
+    given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     @property
     def work(self) -> Path:
@@ -187,7 +189,9 @@ def _likely_to_install(trial: Trial) -> bool:
 
 
 def _begin_candidate(trial: Trial) -> None:
-    trial.context.generations.begin(trial.candidate, trial.context.interpreter, trial.base.generation)
+    trial.context.generations.begin(
+        trial.candidate, trial.context.interpreter, trial.base.generation, trial.given_up.is_set
+    )
 
 
 def _complete_candidate(trial: Trial, proposed: State, links: Future[None] | None) -> None:
@@ -215,6 +219,7 @@ def _lock(trial: Trial, state: State, declared: Declaration) -> State | None:
         with trial.stages.stage("lock"):
             settled = settling.settle(trial.context, trial.work, declared, trial.base.uv_lock, wishes)
     except locking.NoSolution as problem:
+        trial.given_up.set()
         with trial.stages.stage("explain the conflict"):
             report = explaining.explain(trial.context, trial.work, trial.base, change, declared, problem)
         _record_conflict(trial, msgspec.structs.replace(report, txid=trial.tx.txid))

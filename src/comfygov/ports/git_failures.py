@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from comfygov.errors import Code, GovError
@@ -53,6 +54,9 @@ def fetch_failure(source: Source, repository: Path, done: process.Completed) -> 
         )
     if "couldn't find remote ref HEAD" in done.words:
         return GovError(Code.REF_NOT_FOUND, f"{source.public} has no commit yet", "commit something there first", words)
+    if re.search("couldn't find remote ref|invalid refspec", done.words):
+        message = f"{source.public} has no branch, tag or commit of that name"
+        return GovError(Code.REF_NOT_FOUND, message, f"git ls-remote {shlex.quote(source.public)}", words)
     if source.local:
         return GovError(
             Code.BAD_SOURCE,
