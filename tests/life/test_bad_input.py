@@ -36,7 +36,8 @@ def tree(root: Path) -> set[str]:
         (("node", "add", "--", "--upload-pack=touch x"), 2, "could be taken for an option"),
         (("node", "add", "ext::sh -c touch% x", "--id", "x"), 2, "names a git helper"),
         (("node", "add", "gopher://host/x"), 2, "`gopher` is not allowed"),
-        (("node", "add", "no-such-folder"), 2, "neither a git URL nor a directory"),
+        (("node", "add", "no-such-folder"), 5, "neither a git URL nor a directory"),
+        (("node", "add", ""), 2, "it is empty"),
         (("nodes",), 2, "did you mean `gov node`?"),
         (("node", "add"), 2, "SOURCE"),
         (("tx", "run", "--timeout"), 2, "gov tx run --help"),
@@ -46,6 +47,7 @@ def tree(root: Path) -> set[str]:
     ],
 )
 def test_unknown_and_hostile_names(governed: Governed, arguments: tuple[str, ...], code: int, words: str) -> None:
+    governed.env["COMFYGOV_NODE_REGISTRY"] = "http://127.0.0.1:9"
     before = tree(governed.home)
     governed.gov(*arguments).failed(code, "error: ", words)
     assert tree(governed.home) == before
@@ -57,7 +59,7 @@ def test_unknown_and_hostile_names(governed: Governed, arguments: tuple[str, ...
 
 
 @pytest.mark.parametrize(
-    "node_id", ["..", ".", "a/b", "a\\b", "x.disabled", "-x", "a b", "é", "a" * 200, ".git", "x..y"]
+    "node_id", ["", "..", ".", "a/b", "a\\b", "x.disabled", "-x", "a b", "é", "a" * 200, ".git", "x..y"]
 )
 def test_ids_that_cannot_be_folders(governed: Governed, node_id: str) -> None:
     pack = governed.pack("fine")
@@ -118,6 +120,28 @@ def test_a_broken_config(governed: Governed, text: str, words: str) -> None:
         governed.gov(*command).failed(2, "config.toml", words)
 
 
+def test_a_config_that_names_no_python(governed: Governed) -> None:
+    config = governed.home / "config.toml"
+    config.write_text("[python]\nindex_url = 'none'\n")
+    governed.gov("tx", "run", "--dep", "segno").failed(2, "names no Python", "interpreter = ")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--ref", "v9"), "gov tx run --comfyui v9"),
+        (("--require", "segno>1"), "gov tx run --dep 'segno>1'"),
+        (("--constraint", "torch<2"), "edit config.toml"),
+    ],
+)
+def test_a_second_init_with_other_wishes_names_the_way(
+    governed: Governed, options: tuple[str, ...], words: str
+) -> None:
+    before = governed.world()
+    governed.gov("init", *options).failed(1, "is governed already", words)
+    assert governed.world() == before
+
+
 def test_a_home_of_a_newer_version(governed: Governed) -> None:
     head = governed.home / "state" / "head.json"
     head.write_text(json.dumps({**json.loads(head.read_text()), "schema_version": 99}))
@@ -143,7 +167,7 @@ def test_the_source_checkout_is_never_a_home(bare: Governed) -> None:
 def test_a_comfyui_that_never_gets_ready(governed: Governed) -> None:
     files = {"__init__.py": "import time\ntime.sleep(600)\n"}
     governed.gov("node", "add", str(governed.pack("sleeper", files=files))).ok()
-    governed.gov("tx", "run", "sleeper", "--timeout", "1.5").failed(1, "did not become ready in 2 s")
+    governed.gov("tx", "run", "sleeper", "--timeout", "1.5").failed(1, "did not become ready in 1.5 s")
 
 
 def test_a_port_that_is_taken(governed: Governed) -> None:
@@ -203,6 +227,7 @@ def test_init_names_the_module_that_comfyui_misses(bare: Governed) -> None:
         ("--repo", "{packs}/plain"),
         ("--repo", "{comfyui}", "--ref", "nope"),
         ("--constraint", "torch=="),
+        ("--repo", "{comfyui}", "--index-url", "pypi"),
     ],
 )
 def test_an_init_that_is_refused_leaves_nothing(bare: Governed, options: tuple[str, ...]) -> None:

@@ -65,6 +65,27 @@ def test_a_value_of_the_wrong_type_names_its_key(text: str, key: str, config: Pa
     assert f"key `{key}" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[paths]\ncomfyui_dir = ''\n", "`comfyui_dir` must name a folder of its own"),
+        ("[paths]\nmodels_dir = 'models/..'\n", "`models_dir` must name a folder of its own"),
+        ("[python]\nindex_url = 'pypi'\n", "`pypi` in `index_url` is none"),
+        ("[python]\nindex_url = 'ftp://host/simple'\n", "in `index_url` is none"),
+    ],
+)
+def test_places_and_addresses_that_mean_nothing(text: str, words: str, config: Path, refused: Refused) -> None:
+    config.write_text(text)
+    with refused(Code.BAD_CONFIG) as caught:
+        settings.read_config(config)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("address", ["", "none", "https://host/simple", "http://localhost:1", "file:///srv", "/srv"])
+def test_addresses_of_indexes(address: str) -> None:
+    assert settings.is_index(address)
+
+
 @pytest.mark.parametrize("text", ["[tx]\n\ntimeout_seconds = \n", "[tx]\n\n]\n", "[tx]\n\n[tx]\n"])
 def test_broken_toml_names_its_line(text: str, config: Path, refused: Refused) -> None:
     config.write_text(text)

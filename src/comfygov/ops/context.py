@@ -98,6 +98,12 @@ class Context:
         """The Python that this home's environments are built on."""
         from comfygov.ports.uv import inspect_interpreter
 
+        if not self.config.python.interpreter:
+            raise GovError(
+                Code.BAD_CONFIG,
+                f"{self.home.config_file} names no Python that environments are built on",
+                'write the path of the one below [python], as interpreter = "/usr/bin/python3"',
+            )
         try:
             return inspect_interpreter(self.config.python.interpreter)
         except GovError as error:

@@ -291,10 +291,11 @@ def _keep_own_commit(git: Git, tree: Path, pin: ComfyUIPin) -> None:
 def _take_again(context: Context, repo: str, ref: str | None) -> ComfyUIPin:
     """The tree of an init that did not finish: the same repository, at the ref that is wanted now."""
     tree, git, source = context.home.comfyui, context.git, parse_source(repo, Path.cwd())
-    if git.origin(tree) != source.public:
+    origin = git.origin(tree)
+    if origin != source.public:
         raise GovError(
             Code.ALREADY_EXISTS,
-            f"{tree} is a clone of {git.origin(tree) or 'something else'}",
+            f"{tree} is {f'a clone of {origin}' if origin else f'no clone of {source.public}'}",
             f"remove it: rm -r {tree}" if tree.is_relative_to(context.home.root) else "leave --repo out to take it",
         )
     git.fetch(source, ref)

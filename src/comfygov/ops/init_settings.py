@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,18 @@ def refuse_late_changes(context: Context, request: InitRequest) -> None:
         raise GovError(
             Code.ALREADY_EXISTS,
             f"{context.home.root} is governed already; another {', '.join(changed)} would change it untried",
-            "edit config.toml: its settings take effect with the next transaction (`gov tx run`)",
+            _way_on(changed[0], request),
         )
+
+
+def _way_on(option: str, request: InitRequest) -> str:
+    """The command that tries the change which `option` wishes for."""
+    ways = {
+        "--repo": "make a new home of it: gov init --path NEW_DIR --repo URL",
+        "--ref": f"gov tx run --comfyui {shlex.quote(request.ref or '')}",
+        "--require": f"gov tx run --dep {' '.join(map(shlex.quote, request.require))}",
+    }
+    return ways.get(option, "edit config.toml: its settings take effect with the next transaction (`gov tx run`)")
 
 
 def _link_wish(request: InitRequest) -> str | None:
@@ -146,7 +157,7 @@ def _python_settings(request: InitRequest) -> dict[str, Any]:
     if request.as_of and request.as_of != "commit":
         python["exclude_newer"] = day_or_time(request.as_of)
     if request.index_url:
-        python["index_url"] = without_secrets("--index-url", request.index_url)
+        python["index_url"] = _index(request.index_url)
     if request.install_torch:
         backend = _backend(request)
         python["torch_backends"] = [backend] if backend else []
@@ -212,6 +223,12 @@ def existing_directory(entry: str) -> str:
     if not path.is_dir():
         raise GovError(Code.USAGE, f"--find-links {path}: there is no such directory", "check the path")
     return str(path)
+
+
+def _index(address: str) -> str:
+    if not settings.is_index(address):
+        raise GovError(Code.USAGE, f"--index-url `{address}` is no address", f"known: {settings.INDEX_RULE}")
+    return without_secrets("--index-url", address)
 
 
 def without_secrets(option: str, url: str) -> str:

@@ -85,7 +85,7 @@ def add(context: Context, request: AddRequest) -> AddResult:
     """Register a pack and check its code out; production does not load it before its promote."""
     source, ref = _named(request)
     request = msgspec.structs.replace(request, ref=ref)
-    node_id = request.node_id or id_from_source(source.public)
+    node_id = id_from_source(source.public) if request.node_id is None else request.node_id
     if not is_node_id(node_id):
         raise GovError(Code.BAD_ID, f"`{node_id}` cannot be the id of a pack: {NODE_ID_RULE}", "give another with --id")
     _refuse_known(context.head_state().registry, node_id)
@@ -124,7 +124,8 @@ def _fetch(context: Context, source: Source, request: AddRequest) -> Path:
     except GovError as error:
         if source.public.startswith(REGISTRY) and not request.source.startswith(REGISTRY):
             problem = f"`{request.source}` is neither a git URL nor a directory, and as an id: {error.message}"
-            raise GovError(Code.BAD_SOURCE, problem, "check the spelling, or give the git URL") from error
+            code = Code.NETWORK if error.code is Code.NETWORK else Code.BAD_SOURCE
+            raise GovError(code, problem, "check the spelling, or give the git URL") from error
         raise
 
 

@@ -75,9 +75,10 @@ def _refuse_wrong_state(tx: Transaction, request: PromoteRequest) -> None:
     # One whose repetition was interrupted has its verdict and no candidate: promote repeats it.
     tried = tx.promotion_plan is not None and (tx.candidate_env is not None or bool(tx.gates))
     if tx.status not in ("completed", "resolved", "promote_failed", "failed") or not tried:
-        hint = {"needs_resolution": f"gov resolve {tx.txid} --suggest", "promoted": "gov status"}.get(
-            tx.status, change.command_of(tx)
-        )
+        hint = {
+            "needs_resolution": f"gov resolve {tx.txid} --suggest",
+            "promoted": f"gov rollback {tx.promotion.snapshot_pre} goes back",
+        }.get(tx.status, change.command_of(tx))
         raise GovError(Code.WRONG_STATE, f"transaction {tx.txid} is {tx.status} and cannot be promoted", hint)
     failed = [gate.reason for gate in gates.blocking(tx.gates)]
     if (tx.status == "failed" or failed) and not request.allow_failed_run:

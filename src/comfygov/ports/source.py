@@ -35,7 +35,9 @@ def parse_source(text: str, base: Path) -> Source:
     Raises `bad_source` for anything that git could take for an option or a helper, and for what is not
     there.
     """
-    if not text or text.startswith("-") or len(text) > _MAX_LENGTH or any(ord(c) < 32 for c in text):
+    if not text.strip():
+        raise _bad_source(text, "it is empty")
+    if text.startswith("-") or len(text) > _MAX_LENGTH or any(ord(c) < 32 for c in text):
         raise _bad_source(text, "it could be taken for an option")
     try:
         if _SCHEME.match(text):

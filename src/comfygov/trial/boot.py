@@ -244,8 +244,8 @@ def wait_until_ready(api: ComfyApi, service: process.Service, timeout_seconds: f
             return time.monotonic() - started
         if time.monotonic() - started > timeout_seconds:
             raise BootFailed(
-                f"ComfyUI did not become ready in {timeout_seconds:.0f} s",
-                "give it more time with --timeout, or read the log",
+                f"ComfyUI did not become ready in {timeout_seconds:g} s",
+                f"give it more time with --timeout; the whole log is {log}",
                 tail(log),
                 None,
             )

@@ -23,6 +23,7 @@ _DENIABLE = re.compile(
     r"[A-Za-z0-9][\w.-]*|\S*[/:]\S*"
     r"|[A-Za-z0-9][\w.-]*\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+(?:\s*,\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+)*"
 )
+INDEX_RULE = "https://HOST/simple, or `none`: only what find_links has"
 HEADER = "# Settings of this comfygov home. All keys: docs/05_data_contracts.md\n"
 
 
@@ -38,6 +39,11 @@ def read_config(path: Path) -> Config:
     except msgspec.ValidationError as error:
         message = str(error).replace(" - at `$.", ": key `").replace("`$`", "`the file`")
         raise GovError(Code.BAD_CONFIG, f"{path}: {message}", _hint(message)) from error
+
+
+def is_index(address: str) -> bool:
+    """Whether this can be a package index. uv takes a bare word for a folder, and says only that nothing is in it."""
+    return address in ("", "none") or bool(re.fullmatch(r"(https?://|file://|/)\S+", address))
 
 
 def _hint(message: str) -> str:
@@ -75,6 +81,7 @@ def _check_values(path: Path, config: Config) -> Config:
                 f"{path}: an address below [python] holds credentials, which every snapshot would store",
                 "put them into ~/.netrc, which uv reads, and the bare address here",
             )
+    _refuse_odd_words(path, "index_url", (config.python.index_url,), is_index, INDEX_RULE)
     _refuse_odd_words(path, "platforms", config.python.platforms, builds.is_platform, builds.PLATFORM_RULE)
     _refuse_odd_words(path, "torch_backends", config.python.torch_backends, builds.is_build, builds.BUILD_RULE)
     if config.tx.timeout_seconds <= 0:
@@ -114,6 +121,11 @@ def _refuse_bad_places(path: Path, config: Config) -> None:
     from pathlib import Path
 
     root = path.parent.absolute()
+    for key, value in (("comfyui_dir", config.paths.comfyui_dir), ("models_dir", config.paths.models_dir)):
+        if (root / Path(value).expanduser()).resolve() == root.resolve():
+            raise GovError(
+                Code.BAD_CONFIG, f"{path}: `{key}` must name a folder of its own", "leave the key out for the default"
+            )
     refuse_own_place(f"{path}: `prod_env`", root, root / Path(config.runtime.prod_env).expanduser())
     candidates = Path(config.runtime.candidate_root)
     if (
