@@ -127,6 +127,21 @@ def test_a_config_that_names_no_python(governed: Governed) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('constraints = ["a b c"]', "`a b c` in [python] constraints is not a requirement"),
+        ('find_links = ["/nonexistent/wheels"]', "/nonexistent/wheels, named in [python] find_links, is no directory"),
+    ],
+)
+def test_a_slip_in_the_settings_is_no_conflict(governed: Governed, line: str, words: str) -> None:
+    config = governed.home / "config.toml"
+    kept = [text for text in config.read_text().splitlines() if not text.startswith(line.partition(" =")[0])]
+    config.write_text("\n".join([*kept, line, ""]))
+    governed.gov("tx", "run", "--dep", "segno").failed(2, words, "correct")
+    governed.gov("status").ok()
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--ref", "v9"), "gov tx run --comfyui v9"),

@@ -350,7 +350,7 @@ def _other_wishes(declared: Declaration) -> str:
     """What to try, and which settings of an earlier init are in force still."""
     hint = "try another --python, --ref, --constraint, --require or --install-torch"
     if declared.constraints:
-        hint += f"; in force was: constraints = {list(declared.constraints)}"
+        hint += f"; in force, until config.toml says otherwise: constraints = {list(declared.constraints)}"
     if declared.exclude_newer:
         hint += f"; the index is seen as of {declared.exclude_newer} (--as-of)"
     return hint

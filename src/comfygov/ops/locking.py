@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,13 +14,12 @@ from comfygov.errors import Code, GovError
 from comfygov.model import builds
 from comfygov.ops import production
 from comfygov.ports import fs
-from comfygov.resolve import alternatives, conflict
+from comfygov.resolve import alternatives, conflict, requirements
 from comfygov.truth import declaration
 from comfygov.truth.snapshots import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from comfygov.model.config import Config
     from comfygov.model.state import Declaration
@@ -44,6 +44,7 @@ class NoSolution(GovError):
 
 def with_settings(declared: Declaration, config: Config, python: Interpreter) -> Declaration:
     """`declared` with what config.toml says about resolution: settings take effect with the next change."""
+    _refuse_unusable(config)
     return msgspec.structs.replace(
         alternatives.undone(declared, ()),
         requires_python=f"=={python.minor}.*",
@@ -59,6 +60,19 @@ def with_settings(declared: Declaration, config: Config, python: Interpreter) ->
         source_builds=config.policy.source_builds == "allow",
         exclude_newer=config.python.exclude_newer,
     )
+
+
+def _refuse_unusable(config: Config) -> None:
+    """What uv would call a conflict, or a failure of its own, and is a slip in config.toml. Commands that only read do
+    not look: they would pay for it, and a lost folder must not stop them."""
+    odd = [text for text in config.python.constraints if requirements.parse(text) is None]
+    if odd:
+        problem = f"config.toml: `{odd[0]}` in [python] constraints is not a requirement"
+        raise GovError(Code.BAD_CONFIG, problem, "correct it, for example 'torch==2.11.*'")
+    lost = [entry for entry in config.python.find_links if entry.startswith("/") and not Path(entry).is_dir()]
+    if lost:
+        problem = f"config.toml: {lost[0]}, named in [python] find_links, is no directory"
+        raise GovError(Code.BAD_CONFIG, problem, "put the folder back, or correct the path in config.toml")
 
 
 def render(declared: Declaration) -> bytes:
