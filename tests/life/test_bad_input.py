@@ -145,6 +145,7 @@ def test_a_slip_in_the_settings_is_no_conflict(governed: Governed, line: str, wo
     ("options", "words"),
     [
         (("--ref", "v9"), "gov tx run --comfyui v9"),
+        (("--comfyui-dir", "/other"), "gov init --path NEW_DIR --comfyui-dir /other"),
         (("--require", "segno>1"), "gov tx run --dep 'segno>1'"),
         (("--constraint", "torch<2"), "edit config.toml"),
     ],

@@ -66,6 +66,7 @@ def _way_on(option: str, request: InitRequest) -> str:
     """The command that tries the change which `option` wishes for."""
     ways = {
         "--repo": "make a new home of it: gov init --path NEW_DIR --repo URL",
+        "--comfyui-dir": f"make a new home of it: gov init --path NEW_DIR --comfyui-dir {request.comfyui_dir}",
         "--ref": f"gov tx run --comfyui {shlex.quote(request.ref or '')}",
         "--require": f"gov tx run --dep {' '.join(map(shlex.quote, request.require))}",
     }
