@@ -120,6 +120,13 @@ def test_a_broken_config(governed: Governed, text: str, words: str) -> None:
         governed.gov(*command).failed(2, "config.toml", words)
 
 
+def test_a_remove_says_what_becomes_of_the_folder(governed: Governed) -> None:
+    governed.gov("node", "add", str(governed.pack("leaver"))).ok()
+    said = governed.gov("node", "remove", "leaver").ok().stdout
+    assert "custom_nodes/leaver, stays and is not loaded" in said
+    assert (governed.home / "ComfyUI" / "custom_nodes" / "leaver" / "__init__.py").is_file()
+
+
 def test_a_config_that_names_no_python(governed: Governed) -> None:
     config = governed.home / "config.toml"
     config.write_text("[python]\nindex_url = 'none'\n")

@@ -148,6 +148,8 @@ def node_detail_lines(result: NodeDetail) -> Iterator[str]:
 def removed_lines(result: RemoveResult) -> Iterator[str]:
     yield f"{result.node_id} is removed: production is {result.snapshot.id}"
     yield from difference(result.packages)
+    if not result.purged:
+        yield f"  its folder, custom_nodes/{result.node_id}, stays and is not loaded (--purge-code deletes it)"
     if result.rescued:
         yield f"  your own files of that folder are in {result.rescued}"
     yield f"back: gov rollback {result.snapshot_pre}"
