@@ -112,6 +112,7 @@ def test_a_folder_of_the_users_in_the_way(governed: Governed) -> None:
         ("[tx]\ntimeout_seconds = 'long'\n", "timeout_seconds"),
         ("[trx]\n", "did you mean `tx`?"),
         ("[tx]\nnetwork = 'maybe'\n", "one of allow, "),
+        ("[policy]\ncore_packages = ['torch vision']\n", "names of packages"),
     ],
 )
 def test_a_broken_config(governed: Governed, text: str, words: str) -> None:

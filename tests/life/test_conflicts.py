@@ -214,6 +214,7 @@ def test_a_pin_takes_the_place_of_a_line_that_cannot_be_read(governed: Governed)
     governed.wheel("thing", "2.0")
     governed.gov("node", "add", str(governed.pack("new", "thing=>0.1\n"))).ok()
     governed.gov("tx", "run", "new").failed(4, "likely meant")
+    assert "--pin PACKAGE==VERSION" in governed.gov("tx", "inspect", "tx0001").stdout
     governed.gov("resolve", "1", "--pin", "thing==1.0").ok()
     governed.gov("tx", "promote", "1").ok()
     assert "thing-1.0" in governed.installed()

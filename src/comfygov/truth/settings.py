@@ -23,6 +23,8 @@ _DENIABLE = re.compile(
     r"[A-Za-z0-9][\w.-]*|\S*[/:]\S*"
     r"|[A-Za-z0-9][\w.-]*\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+(?:\s*,\s*(?:===?|~=|!=|<=?|>=?)\s*[\w.*+!-]+)*"
 )
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""PEP 508, names."""
 INDEX_RULE = "https://HOST/simple, or `none`: only what find_links has"
 HEADER = "# Settings of this comfygov home. All keys: docs/05_data_contracts.md\n"
 
@@ -84,6 +86,7 @@ def _check_values(path: Path, config: Config) -> Config:
     _refuse_odd_words(path, "index_url", (config.python.index_url,), is_index, INDEX_RULE)
     _refuse_odd_words(path, "platforms", config.python.platforms, builds.is_platform, builds.PLATFORM_RULE)
     _refuse_odd_words(path, "torch_backends", config.python.torch_backends, builds.is_build, builds.BUILD_RULE)
+    _refuse_odd_names(path, config)
     if config.tx.timeout_seconds <= 0:
         raise GovError(Code.BAD_CONFIG, f"{path}: `timeout_seconds` must be more than 0", "the default is 600")
     for gate in config.policy.gates:
@@ -97,6 +100,12 @@ def _check_values(path: Path, config: Config) -> Config:
         known = 'known forms: "16G", "75%", "none"'
         raise GovError(Code.BAD_CONFIG, f"{path}: `memory_limit` is no amount of memory", known)
     return config
+
+
+def _refuse_odd_names(path: Path, config: Config) -> None:
+    named = {"core_packages": config.policy.core_packages, "keep": config.policy.keep, "exclude": config.python.exclude}
+    for key, names in named.items():
+        _refuse_odd_words(path, key, names, lambda name: bool(_PACKAGE.fullmatch(name)), "names of packages")
 
 
 def _refuse_odd_words(path: Path, key: str, words: tuple[str, ...], is_right: Callable[[str], bool], rule: str) -> None:

@@ -107,7 +107,10 @@ def _verdict(detail: TxDetail) -> Iterator[str]:
     else:
         yield from _why_not(detail)
         if tx.status == "needs_resolution" and not tx.gates:
-            yield f"next: gov resolve {tx.txid} --suggest (or gov tx abort {tx.txid}; production is untouched)"
+            # No resolver can try ways around a line that it cannot read; a person can say what it means.
+            unreadable = detail.conflict is not None and detail.conflict.form == "malformed"
+            way = "--pin PACKAGE==VERSION" if unreadable else "--suggest"
+            yield f"next: gov resolve {tx.txid} {way} (or gov tx abort {tx.txid}; production is untouched)"
         elif tx.status not in ("aborted", "running"):
             yield f"next: gov tx abort {tx.txid} (production is untouched)"
 
