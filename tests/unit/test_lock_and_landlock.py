@@ -105,6 +105,19 @@ def test_a_child_that_outlives_its_killed_command_is_said(path: Path, refused: R
         os.killpg(killed.pid, signal.SIGKILL)
 
 
+def test_a_child_that_outlives_its_killed_command_is_waited_for(path: Path) -> None:
+    """Two seconds of work that a dead command has started, and half a second of patience with the living."""
+    leave = HOLD.replace("time.sleep(60)", "import subprocess; subprocess.Popen(['sleep', '2'], pass_fds=tuple("
+                         "lock.process.held_open), stdout=2); import os; os.kill(os.getpid(), 9)")  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", leave, str(path)], start_new_session=True) as killed:
+        killed.wait()
+    assert lock.holder(path) is not None
+    with lock.exclusive(path, "gov x", 0.5):
+        found = lock.holder(path)
+        assert found is not None
+        assert found.command == "gov x"
+
+
 def test_a_holder_without_a_name_yet_is_busy_all_the_same(path: Path, hold: Hold, refused: Refused) -> None:
     hold()
     path.write_bytes(b"{")

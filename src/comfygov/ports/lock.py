@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_SECONDS = 0.05
+_ORPHANS_TIMES = 12
+"""A uv or git that outlives its killed command ends by itself (a real environment: 10 s), so it is waited for longer."""
 # What flock(2) says where there are no locks; `works` tells.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -90,11 +92,18 @@ def works(path: Path) -> bool:
 
 
 def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
+    started = time.monotonic()
     while not _try_lock(descriptor):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > wait_seconds and (waited > _ORPHANS_TIMES * wait_seconds or not _is_orphaned(path)):
             raise _busy(path)
         time.sleep(_POLL_SECONDS)
+
+
+def _is_orphaned(path: Path) -> bool:
+    """Whether the holder is dead, and only what it had started still works."""
+    found = _read_holder(path)
+    return found is not None and found.pid > 0 and identity.started_at(found.pid) is None
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -118,7 +127,7 @@ def _read_holder(path: Path) -> LockHolder | None:
 def _busy(path: Path) -> GovError:
     found = _read_holder(path)
     who = f"`{found.command}` (pid {found.pid}, since {found.since})" if found and found.pid else "another command"
-    if found and found.pid and identity.started_at(found.pid) is None:
+    if _is_orphaned(path):
         who = f"what {who} has started, before it was killed,"
     return GovError(Code.BUSY, f"the home is busy: {who} is changing it", "wait until it is done, then run this again")
 
