@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.05
 _ORPHANS_TIMES = 12
-"""A uv or git that outlives its killed command ends by itself (a real environment: 10 s), so it is waited for longer."""
+"""A uv or git that outlives its killed command ends by itself (a real environment: 10 s): it is waited for longer."""
 # What flock(2) says where there are no locks; `works` tells.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
