@@ -18,13 +18,15 @@ from comfygov.ports import identity, lock, process
 
 from .conftest import Refused
 
+SECONDS = f"300.{os.getpid()}"
+"""Nobody else sleeps that long: tests run beside each other."""
 DAEMON = """
 import os, sys, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         for number in (0, 1, 2): os.close(number)
-        ARGV = ["sleep", "300"]
+        ARGV = ["sleep", SECONDS]
         os.execvpe("sleep", ARGV, {"PATH": os.environ["PATH"]} if FORGET else os.environ)
     os._exit(0)
 os.wait()
@@ -154,7 +156,7 @@ def daemon_of(pid: int) -> psutil.Process:
     while time.monotonic() < deadline:
         for found in psutil.process_iter(["cmdline"]):
             young = (identity.started_at(found.pid) or 0) >= (identity.started_at(pid) or 0)
-            if young and found.info["cmdline"] == ["sleep", "300"] and os.getsid(found.pid) not in (pid, found.pid):
+            if young and found.info["cmdline"] == ["sleep", SECONDS] and os.getsid(found.pid) not in (pid, found.pid):
                 return found
         time.sleep(0.01)
     raise AssertionError("no daemon")
@@ -169,7 +171,7 @@ def daemon_of(pid: int) -> psutil.Process:
 )
 def test_a_daemonised_child_ends_with_the_tree(tmp_path: Path, *, forgets: bool) -> None:
     process.become_subreaper()
-    started = service(tmp_path, f"FORGET = {forgets}\n{DAEMON}", f"t-daemon-{forgets}")
+    started = service(tmp_path, f"FORGET, SECONDS = {forgets}, {SECONDS!r}\n{DAEMON}", f"t-daemon-{forgets}")
     daemon = daemon_of(started.pid)
     try:
         started.stop(signal.SIGTERM, 5)
