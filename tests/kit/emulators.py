@@ -37,6 +37,7 @@ import pytest
 import urllib3
 
 from comfygov.ports.comfy_api import free_port
+from tests.kit.extras import run_uv
 
 ROOT = Path(__file__).parent.parent.parent
 _INSTALL_SECONDS = 120
@@ -168,8 +169,10 @@ def _tools() -> Path:
         wanted = lock.read_text().splitlines()[0]
         if not stamp.is_file() or stamp.read_text() != wanted:
             shutil.rmtree(place, ignore_errors=True)
-            _uv("venv", "--quiet", "--python", sys.executable, str(place))
-            _uv(
+            run_uv("the emulators", _INSTALL_SECONDS, "venv", "--quiet", "--python", sys.executable, str(place))
+            run_uv(
+                "the emulators",
+                _INSTALL_SECONDS,
                 "pip",
                 "install",
                 "--quiet",
@@ -181,20 +184,6 @@ def _tools() -> Path:
             )
             stamp.write_text(wanted)
     return place
-
-
-def _uv(*arguments: str) -> None:
-    import uv
-
-    env = {**os.environ, "UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1"}
-    try:
-        done = subprocess.run(
-            [uv.find_uv_bin(), *arguments], env=env, capture_output=True, text=True, timeout=_INSTALL_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("PyPI did not give the emulators in time")
-    if done.returncode:
-        pytest.skip(f"the emulators could not be had: {' '.join(done.stderr.split())[-300:]}")
 
 
 @contextmanager

@@ -39,21 +39,32 @@ def extras_python() -> str:
 def _make(place: Path, lock: Path) -> None:
     for old in place.parent.glob(f"{place.name.split('-')[0]}-*"):
         shutil.rmtree(old)
-    _uv("venv", "--quiet", "--python", sys.executable, str(place))
+    run_uv("the extras", _INSTALL_SECONDS, "venv", "--quiet", "--python", sys.executable, str(place))
     python = str(place / "bin" / "python")
-    _uv("pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, "-r", str(lock))
+    run_uv(
+        "the extras",
+        _INSTALL_SECONDS,
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--compile-bytecode",
+        "--python",
+        python,
+        "-r",
+        str(lock),
+    )
     (place / "ready").touch()
 
 
-def _uv(*arguments: str) -> None:
+def run_uv(what: str, seconds: int, *arguments: str) -> None:
+    """Run uv for at most `seconds`; where PyPI does not give `what`, the test is skipped."""
     import uv
 
     env = {**os.environ, "UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1"}
     try:
-        done = subprocess.run(
-            [uv.find_uv_bin(), *arguments], env=env, capture_output=True, text=True, timeout=_INSTALL_SECONDS
-        )
+        done = subprocess.run([uv.find_uv_bin(), *arguments], env=env, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        pytest.skip("PyPI did not give the extras in time")
+        pytest.skip(f"PyPI did not give {what} in time")
     if done.returncode:
-        pytest.skip(f"the extras could not be had: {' '.join(done.stderr.split())[-300:]}")
+        pytest.skip(f"{what} could not be had: {' '.join(done.stderr.split())[-300:]}")
